@@ -1,0 +1,246 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// maxTries bounds how often one commit re-applies its changes to a newer
+// record. With the pauses between tries it is the CommitTimeout that ends first.
+const maxTries = 100
+
+// commit writes what the request changed. With touch it also moves the idle
+// limit of a session that was used and not changed.
+func (s *Session) commit(ctx context.Context, touch bool) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	s.mu.Lock()
+	if s.bad != nil {
+		defer s.mu.Unlock()
+		return s.bad
+	}
+	if s.patch.empty() || s.lost {
+		lost := s.lost && !s.patch.empty()
+		s.patch = patch{}
+		info := Info{s.id, s.base.Owner, s.base.Rev}
+		s.mu.Unlock()
+		if lost {
+			s.m.emit(ctx, s.m.opts.Hooks.Lost, info)
+		}
+		if touch {
+			s.touch(ctx)
+		}
+		return nil
+	}
+	s.flight, s.patch = s.patch, patch{}
+	p := s.flight
+	s.mu.Unlock()
+
+	ctx, cancel := s.m.commitContext(ctx)
+	defer cancel()
+	err := s.write(ctx, &p)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil { // the changes stay: the caller may try again
+		s.patch = s.flight.then(s.patch)
+		if s.err == nil {
+			s.err = err
+		}
+	}
+	s.flight = patch{}
+	return err
+}
+
+// write brings one patch to the store, whatever that takes.
+func (s *Session) write(ctx context.Context, p *patch) error {
+	switch {
+	case !s.exists:
+		return s.writeNew(ctx, p)
+	case p.renew != nil:
+		return s.writeRenewed(ctx, p)
+	}
+	housekeeping := len(p.ops) == 0 && len(p.once) == 0
+	err := s.writeUpdate(ctx, p)
+	if err != nil && housekeeping && !errors.Is(err, ErrExpiredAttempt) {
+		s.m.opts.Logger.WarnContext(ctx, "old token not forgotten", "session", s.id.String(), "error", err)
+		return nil
+	}
+	return err
+}
+
+func (s *Session) writeNew(ctx context.Context, p *patch) error {
+	if err := s.checkAttempt(ctx); err != nil {
+		return err
+	}
+	if s.e.headerSent() {
+		return ErrHeaderSent
+	}
+	t := now()
+	rec, err := p.record(s.m, Record{Created: t, Ends: s.m.ends(t)}, nil, t)
+	if err != nil {
+		return err
+	}
+	tok := newToken()
+	id := idOf(tok.ID)
+	if err := s.m.create(ctx, id, rec); err != nil {
+		return err
+	}
+	s.written(rec, func() { s.token, s.id, s.exists, s.cookie = tok, id, true, cookieSet })
+	s.m.emit(ctx, s.m.opts.Hooks.Created, Info{id, rec.Owner, rec.Rev})
+	return nil
+}
+
+func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
+	base, loaded := s.base, s.base.Attrs
+	if p.forgetPrev && !base.Prev.IsZero() {
+		// First, so that a crash between the two leaves no old token behind.
+		if err := s.m.delete(ctx, base.Prev); err != nil {
+			return err
+		}
+	}
+	for try := 0; ; try++ {
+		if err := s.checkAttempt(ctx); err != nil {
+			return err
+		}
+		if !base.Next.IsZero() {
+			return ErrSuperseded
+		}
+		rec, err := p.record(s.m, base, loaded, now())
+		if err != nil {
+			return err
+		}
+		err = s.m.update(ctx, s.id, rec, base.Rev)
+		switch {
+		case err == nil:
+			s.written(rec, nil)
+			return nil
+		case errors.Is(err, ErrNotFound):
+			s.loseTo(ctx, p)
+			return nil
+		case !errors.Is(err, ErrConflict) || try == maxTries:
+			return err
+		}
+		base, err = s.reload(ctx, s.id, base, try)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			s.loseTo(ctx, p)
+			return nil
+		case err != nil:
+			return err
+		case base.hasOnce(p.once):
+			// The same request, sent twice, was faster.
+			s.written(base, nil)
+			return nil
+		}
+	}
+}
+
+// reload is what follows a conflict: a short pause if it is not the first, and
+// the newest record.
+func (s *Session) reload(ctx context.Context, id ID, base Record, try int) (Record, error) {
+	s.m.emit(ctx, s.m.opts.Hooks.Conflict, Info{id, base.Owner, base.Rev})
+	if try > 0 {
+		pause := time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 5)))
+		select {
+		case <-ctx.Done():
+			return Record{}, ErrConflict
+		case <-time.After(pause):
+		}
+	}
+	return s.m.load(ctx, id)
+}
+
+// record is what base becomes by the patch. loaded are the attributes that the
+// request began with.
+func (p *patch) record(m *Manager, base Record, loaded Attrs, t time.Time) (Record, error) {
+	attrs, err := p.apply(loaded, base.Attrs)
+	if err != nil {
+		return Record{}, err
+	}
+	rec := base
+	rec.Attrs = attrs
+	rec.Rev = base.Rev.Next()
+	rec.Seen = t
+	if r := p.renew; r != nil && r.login {
+		rec.Owner, rec.AuthTime, rec.Ends = r.owner, t, m.ends(t)
+	}
+	rec.Expires = m.expiry(t, rec.Ends)
+	if p.forgetPrev {
+		rec.Prev = ID{}
+	}
+	if len(p.once) > 0 {
+		rec.Once = slices.Concat(base.Once, p.once)
+		rec.Once = rec.Once[max(0, len(rec.Once)-m.opts.OnceKeys):]
+	}
+	return rec, nil
+}
+
+// written makes rec what the request goes on from.
+func (s *Session) written(rec Record, more func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec.CAS = 0 // the engine's revision of what was just written is not known
+	s.base = rec
+	if more != nil {
+		more()
+	}
+}
+
+// loseTo is what becomes of changes to a session that somebody destroyed, or
+// that expired: nothing. A log-out wins, and is no error for those who are late.
+func (s *Session) loseTo(ctx context.Context, p *patch) {
+	s.mu.Lock()
+	s.lost = true
+	info := Info{s.id, s.base.Owner, s.base.Rev}
+	s.mu.Unlock()
+	if len(p.ops) > 0 || len(p.once) > 0 || p.renew != nil {
+		s.m.emit(ctx, s.m.opts.Hooks.Lost, info)
+	}
+}
+
+// touch moves the idle limit, if that is due: at most once per Idle/10.
+func (s *Session) touch(ctx context.Context) {
+	s.mu.Lock()
+	due := s.exists && !s.lost && s.m.opts.Idle > 0 && s.base.Next.IsZero()
+	id, rec := s.id, s.base
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	expires := s.m.expiry(now(), rec.Ends)
+	if expires.Sub(rec.Expires) < s.m.opts.Idle/10 {
+		return
+	}
+	ctx, cancel := s.m.commitContext(ctx)
+	defer cancel()
+	err := s.m.call(ctx, "touch", func(ctx context.Context) error { return s.m.store.Touch(ctx, id, expires) })
+	if err == nil {
+		s.mu.Lock()
+		s.base.Expires = expires
+		s.mu.Unlock()
+	}
+	// Otherwise the next request tries again; a session that is gone is gone.
+}
+
+// checkAttempt refuses a commit that comes after the gateway gave the attempt up.
+func (s *Session) checkAttempt(ctx context.Context) error {
+	if a := s.e.attempt; a != nil && a.expired() {
+		if h := s.m.opts.Hooks.Refused; h != nil {
+			h(ctx, true)
+		}
+		return ErrExpiredAttempt
+	}
+	return nil
+}
+
+// commitContext outlives the client and is bounded all the same.
+func (m *Manager) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.opts.CommitTimeout)
+}

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/belay-ha/belay/internal/wire"
+)
+
+// Handler gives the requests to next a session. It should be the outermost
+// handler, so that a gateway's probes reach it.
+//
+// The session is loaded when the request first asks for it, and committed
+// before the first byte of the answer's final header: an answer that says "done"
+// is sent only when it is done. If the commit fails, the client gets what
+// Manager.Error writes, and what next writes is dropped. A handler that panics
+// commits nothing it has not committed already.
+//
+// The status of the answer does not matter: changes are committed with an error
+// answer, too.
+func (m *Manager) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.ProbePath && r.Header.Get(wire.HeaderProbe) != "" {
+			m.fence.serveProbe(w, r)
+			return
+		}
+		e := &exchange{Context: r.Context(), m: m, r: r}
+		e.w.ResponseWriter, e.w.e = w, e
+		if h := w.Header(); len(h) > 0 {
+			e.w.before = h.Clone()
+		}
+		if h := r.Header.Get(wire.HeaderAttempt); h != "" {
+			a, err := wire.ParseAttempt(h)
+			if err != nil {
+				http.Error(w, "malformed "+wire.HeaderAttempt+" header", http.StatusBadRequest)
+				return
+			}
+			e.attempt = m.fence.enter(a)
+			defer m.fence.leave(e.attempt)
+			if e.attempt.expired() {
+				m.refuseAttempt(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(e.w.outer(), r.WithContext(e))
+		e.finish()
+	})
+}
+
+func (m *Manager) refuseAttempt(w http.ResponseWriter, r *http.Request) {
+	if h := m.opts.Hooks.Refused; h != nil {
+		h(r.Context(), false)
+	}
+	w.Header().Set(wire.HeaderAttempt, wire.AttemptRefused)
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, "This request was already sent to another server.", http.StatusServiceUnavailable)
+}
+
+type exchangeKey struct{ m *Manager }
+
+// exchange is one request on its way through the Manager. It is the request's
+// context, too, which saves an allocation.
+type exchange struct {
+	context.Context
+
+	m       *Manager
+	r       *http.Request
+	w       writer
+	attempt *attempt // nil: the request did not come from a gateway
+
+	once      sync.Once
+	used      bool // the session was asked for; written under once
+	hadCookie bool
+	s         *Session
+}
+
+func (e *exchange) Value(key any) any {
+	if k, ok := key.(exchangeKey); ok && k.m == e.m {
+		return e
+	}
+	return e.Context.Value(key)
+}
+
+// session loads the session, the first time.
+func (e *exchange) session(ctx context.Context) (*Session, error) {
+	e.once.Do(func() {
+		e.s = &Session{m: e.m, e: e}
+		e.s.failed = e.load(ctx)
+		e.s.err = e.s.failed
+		e.w.sessionUsed.Store(true)
+	})
+	return e.s, e.s.failed
+}
+
+// load tries the request's tokens in turn. Absent is no error.
+func (e *exchange) load(ctx context.Context) error {
+	s, m := e.s, e.m
+	found, bad := tokens(e.r.Header, m.cookie.Name)
+	e.hadCookie = bad || len(found) > 0
+	if bad && m.opts.Hooks.BadToken != nil {
+		m.opts.Hooks.BadToken(ctx)
+	}
+	for _, t := range found {
+		id := idOf(t.ID)
+		rec, err := m.load(ctx, id)
+		switch {
+		case err == nil:
+			s.token, s.id, s.base, s.exists = t, id, rec, true
+			s.cookie = cookieKeep
+			s.patch.forgetPrev = !rec.Prev.IsZero()
+			return nil
+		case errors.Is(err, ErrNotFound):
+			// The cookie stays: the answer to another request of this client
+			// may just be bringing him a new one.
+		case errors.Is(err, ErrCorrupt):
+			s.cookie = cookieExpire
+			m.emit(ctx, m.opts.Hooks.Corrupt, Info{ID: id})
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// loaded is the session if the request asked for it.
+func (e *exchange) loaded() *Session {
+	if !e.w.sessionUsed.Load() {
+		return nil
+	}
+	return e.s
+}
+
+func (e *exchange) headerSent() bool { return e.w.wrote.Load() }
+
+// finish commits at the end of the request what is not committed yet.
+func (e *exchange) finish() {
+	if !e.headerSent() {
+		e.w.begin()
+		return
+	}
+	s := e.loaded()
+	if s == nil || e.w.failed.Load() {
+		return
+	}
+	if err := s.commit(e, true); err != nil {
+		e.m.opts.Logger.ErrorContext(e, "session changed after the response header was not saved", "session", s.String(), "error", err)
+	}
+}

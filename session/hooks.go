@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"log/slog"
+)
+
+// Info tells hooks which session an event is about. It never holds a token.
+type Info struct {
+	ID    ID
+	Owner string
+	Rev   Rev
+}
+
+// LogValue logs the session without naming it fully.
+func (i Info) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("session", i.ID.String()), slog.String("rev", i.Rev.String()))
+}
+
+// Hooks are called when something happens to a session. Each may be nil. They
+// are called synchronously, from many goroutines, and must not block.
+type Hooks struct {
+	// Created: a session was written for the first time.
+	Created func(context.Context, Info)
+	// Renewed: a session got a new token; Info names the new one.
+	Renewed func(context.Context, Info)
+	// Destroyed: a session was deleted by Session.Destroy.
+	Destroyed func(context.Context, Info)
+	// Conflict: a commit met a newer record and is about to apply its changes
+	// to that. Many of them on one session show that requests fight over it.
+	Conflict func(context.Context, Info)
+	// Lost: a request changed a session that was destroyed or had expired
+	// before the commit; the change was dropped, the session stays dead.
+	Lost func(context.Context, Info)
+	// Corrupt: a stored record was damaged and is treated as absent.
+	Corrupt func(context.Context, Info)
+	// Undecodable: an attribute could not be decoded and is treated as absent.
+	Undecodable func(ctx context.Context, attr string, err error)
+	// BadToken: a request's cookie was no token. The store was not asked.
+	BadToken func(context.Context)
+	// Refused: an attempt was past its deadline: before the handler ran
+	// (started is false) or before its commit.
+	Refused func(ctx context.Context, started bool)
+	// StoreError: a store call failed otherwise than by a sentinel. op is
+	// load, create, update, touch or delete.
+	StoreError func(ctx context.Context, op string, err error)
+}
+
+func (m *Manager) emit(ctx context.Context, h func(context.Context, Info), i Info) {
+	if h != nil {
+		h(ctx, i)
+	}
+}

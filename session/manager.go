@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Manager is the sessions of one application: a store, a cookie and the rules.
+// It is safe for concurrent use.
+type Manager struct {
+	store  Store
+	opts   Options
+	fence  fence
+	cookie Cookie
+}
+
+// New makes a Manager over a store; opts may be nil. It dials nobody and
+// starts nothing. It refuses options that contradict each other, all at once.
+func New(store Store, opts *Options) (*Manager, error) {
+	if store == nil {
+		return nil, errors.New("session: New needs a store")
+	}
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{store: store, opts: o, cookie: o.Cookie}, nil
+}
+
+// Run does the background work of the Manager and of its store until ctx ends,
+// and returns nil then. Not running it costs memory in some stores, never
+// correctness.
+func (m *Manager) Run(ctx context.Context) error {
+	if r, ok := Capability[Runner](m.store); ok {
+		if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("session: store: %w", err)
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Get returns the session of a request that passed through Handler. The first
+// call of a request asks the store; later ones return the same Session. A
+// client without a session gets an empty one, which is stored, and gets a
+// cookie, once something is set.
+//
+// If the store cannot be asked the error wraps ErrUnavailable, and Manager.Error
+// makes an answer of it. The Session is never nil: after an error it reads as
+// empty, and a request that changes it all the same fails at its commit.
+func (m *Manager) Get(ctx context.Context) (*Session, error) {
+	e, ok := ctx.Value(exchangeKey{m}).(*exchange)
+	if !ok {
+		s := &Session{m: m}
+		s.failed = ErrNoMiddleware
+		return s, ErrNoMiddleware
+	}
+	return e.session(ctx)
+}
+
+// Error answers a request whose session could not be loaded or committed: 503
+// with Retry-After when the store is away or the attempt was given up, 500
+// otherwise, never with details of the store.
+func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
+	if m.opts.ErrorHandler != nil {
+		m.opts.ErrorHandler(w, r, err)
+		return
+	}
+	code, text := http.StatusInternalServerError, "The session could not be saved."
+	if temporary(err) {
+		code, text = http.StatusServiceUnavailable, "The session is not available right now. Please try again."
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, code)
+}
+
+func temporary(err error) bool {
+	for _, e := range []error{ErrUnavailable, ErrNewer, ErrConflict, ErrExpiredAttempt, ErrSuperseded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// call bounds one store call and gives its error a name.
+func (m *Manager) call(ctx context.Context, op string, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeout)
+	defer cancel()
+	err := f(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	if m.opts.Hooks.StoreError != nil {
+		m.opts.Hooks.StoreError(ctx, op, err)
+	}
+	if errors.Is(err, ErrNewer) || errors.Is(err, ErrTooLarge) {
+		return fmt.Errorf("session: %s: %w", op, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
+}
+
+func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {
+	err = m.call(ctx, "load", func(ctx context.Context) error {
+		rec, err = m.store.Load(ctx, id)
+		return err
+	})
+	if err == nil && rec.Expired(time.Now()) {
+		return Record{}, ErrNotFound
+	}
+	return rec, err
+}
+
+func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
+	return m.call(ctx, "create", func(ctx context.Context) error { return m.store.Create(ctx, id, rec) })
+}
+
+func (m *Manager) update(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+	return m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+}
+
+func (m *Manager) delete(ctx context.Context, ids ...ID) error {
+	return m.call(ctx, "delete", func(ctx context.Context) error { return m.store.Delete(ctx, ids...) })
+}
+
+// expiry is when a record used now ends.
+func (m *Manager) expiry(now, ends time.Time) time.Time {
+	if m.opts.Idle < 0 {
+		return ends
+	}
+	t := now.Add(m.opts.Idle)
+	if !ends.IsZero() && ends.Before(t) {
+		return ends
+	}
+	return t
+}
+
+// ends is the absolute end of a session that begins now.
+func (m *Manager) ends(now time.Time) time.Time {
+	if m.opts.Lifetime < 0 {
+		return time.Time{}
+	}
+	return now.Add(m.opts.Lifetime)
+}
+
+// now is the time as records keep it.
+func now() time.Time { return time.Now().Truncate(time.Millisecond) }

@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Options are the optional settings of New. The zero value of each field is its
+// default. They are copied: changing them later has no effect.
+type Options struct {
+	// Idle ends a session that was not used for so long. Default 30 min;
+	// negative: no idle limit. A session's end is moved at most ten times per
+	// Idle, so it may come up to Idle/10 early.
+	Idle time.Duration
+	// Lifetime ends a session so long after log-in, or after its creation while
+	// anonymous, whatever its use. Default 12 h; negative: no limit.
+	Lifetime time.Duration
+	// Cookie describes the cookie that carries the token.
+	Cookie Cookie
+	// Codec encodes attributes. Default JSON.
+	Codec Codec
+	// Timeout bounds each call to the store. Default 2 s.
+	Timeout time.Duration
+	// CommitTimeout bounds a whole commit with its retries. It does not end
+	// when the client goes away. Default 5 s.
+	CommitTimeout time.Duration
+	// OnceKeys is how many keys of Session.Once a session remembers, the newest
+	// first; each costs 16 bytes of the record. Default 32.
+	OnceKeys int
+	// Hooks are told what happens.
+	Hooks Hooks
+	// Logger gets what no caller can be told. Default: none.
+	Logger *slog.Logger
+	// ErrorHandler answers a request whose session could not be loaded or
+	// committed. It must write one whole answer. Default: Manager.Error's text.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Cookie describes the session cookie. The zero value is the safest one that
+// browsers know: "__Host-id=…; Path=/; HttpOnly; Secure; SameSite=Lax", gone
+// when the browser closes.
+type Cookie struct {
+	// Name defaults to "__Host-id"; to "__Secure-id" if Domain or Path say that
+	// a __Host- cookie is impossible; to "id" if Insecure.
+	Name string
+	// Domain is the Domain attribute; empty: this host only.
+	Domain string
+	// Path is the Path attribute; default "/".
+	Path string
+	// SameSite defaults to Lax.
+	SameSite http.SameSite
+	// Persistent adds Max-Age, so that the cookie outlives the browser
+	// ("remember me"): the session's Lifetime, at most 400 days.
+	Persistent bool
+	// Insecure drops Secure and the name's prefix, for plain http on a
+	// developer's machine. Anybody on the network can take over such a session.
+	Insecure bool
+	// Partitioned adds the Partitioned attribute (CHIPS).
+	Partitioned bool
+}
+
+const maxCookieAge = 400 * 24 * time.Hour // what browsers grant at most (RFC 6265bis)
+
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	def(&c.Idle, 30*time.Minute)
+	def(&c.Lifetime, 12*time.Hour)
+	def(&c.Timeout, 2*time.Second)
+	def(&c.CommitTimeout, 5*time.Second)
+	def(&c.OnceKeys, 32)
+	if c.Codec == nil {
+		c.Codec = JSON{}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	var errs []error
+	if c.Timeout < 0 || c.CommitTimeout < 0 {
+		errs = append(errs, errors.New("session: Timeout and CommitTimeout cannot be negative: a store call without a limit could hang a request for ever"))
+	}
+	if c.OnceKeys < 0 || c.OnceKeys > 1024 {
+		errs = append(errs, fmt.Errorf("session: OnceKeys must be 1 to 1024, not %d", c.OnceKeys))
+	}
+	for _, d := range []time.Duration{c.Idle, c.Lifetime} {
+		if d > 0 && d < time.Second {
+			errs = append(errs, fmt.Errorf("session: Idle and Lifetime must be at least 1 s, not %v", d))
+		}
+	}
+	errs = append(errs, c.Cookie.complete())
+	return c, errors.Join(errs...)
+}
+
+func def[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}

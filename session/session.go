@@ -1,0 +1,281 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+)
+
+// Session is one client's session during one request. Its methods are safe for
+// concurrent use by the goroutines of that request; it is not to be kept longer,
+// but by a handler that goes on (WebSocket, server-sent events), which calls Save.
+type Session struct {
+	m *Manager
+	e *exchange
+
+	// committing is held over a commit, so that there is one at a time; it is
+	// taken before mu.
+	committing sync.Mutex
+
+	mu      sync.Mutex // guards what follows; not held over I/O
+	token   wire.Token // of the record; zero: there is none yet
+	id      ID
+	base    Record // as loaded or last written
+	exists  bool
+	dead    bool // destroyed in this request
+	lost    bool // found destroyed by another request, or expired, at a commit
+	patch   patch
+	flight  patch // what a commit under way is writing
+	changes int   // counts changes, to see that none came between
+	// cookie says what the client must be told with the next header.
+	cookie cookieAction
+	failed error // the session could not be loaded: it cannot be changed
+	err    error // the first thing that went wrong, for Err
+	bad    error // why the commit must fail; nil: it need not
+}
+
+type cookieAction int
+
+const (
+	cookieKeep cookieAction = iota
+	cookieSet
+	cookieExpire
+)
+
+// IsNew reports whether the session is not stored yet.
+func (s *Session) IsNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.exists
+}
+
+// Owner is whose session it is, as given to ForUser; empty for an anonymous one.
+func (s *Session) Owner() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.patch.renew; r != nil && r.login {
+		return r.owner
+	}
+	return s.base.Owner
+}
+
+// Created is when the session began; zero for a new one.
+func (s *Session) Created() time.Time { return s.snapshot().Created }
+
+// Expires is when the session ends if it is not used again; zero for a new one.
+func (s *Session) Expires() time.Time { return s.snapshot().Expires }
+
+// AuthTime is when the owner logged in; zero for an anonymous session.
+func (s *Session) AuthTime() time.Time { return s.snapshot().AuthTime }
+
+// Rev is the revision that was loaded or last written.
+func (s *Session) Rev() Rev { return s.snapshot().Rev }
+
+func (s *Session) snapshot() Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.base
+}
+
+// Err is the first thing that went wrong with the session in this request: it
+// could not be loaded, a value could not be decoded or encoded, or a change
+// came too late. nil: nothing.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.err)
+}
+
+// String never shows the token.
+func (s *Session) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.exists {
+		return "session(new)"
+	}
+	return "session(" + s.id.String() + ")"
+}
+
+// GoString is String, for %#v.
+func (s *Session) GoString() string { return s.String() }
+
+// Once reports whether this is the first request that gives this key: true once
+// per key. The key is recorded in the same write as the request's changes, so a
+// request that is sent twice (a client's retry, a gateway's second try) takes
+// effect once: do the work only if Once is true. If two run at the same time,
+// both may see true, and the changes of one of them are dropped at its commit.
+// A session remembers the newest Options.OnceKeys keys.
+func (s *Session) Once(key string) bool {
+	k := onceKey(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil || s.dead {
+		s.refuse()
+		return false
+	}
+	if slices.Contains(s.base.Once, k) || slices.Contains(s.patch.once, k) || slices.Contains(s.flight.once, k) {
+		return false
+	}
+	s.patch.once = append(s.patch.once, k)
+	s.changes++
+	return true
+}
+
+// Save commits the changes so far, now: before a long answer, in a WebSocket
+// loop, before telling another service. The end of the request does it otherwise.
+func (s *Session) Save(ctx context.Context) error {
+	return s.commit(ctx, false)
+}
+
+// Destroy deletes the session, now, and tells the client with the next header
+// to drop its cookie. Nothing that is under way can bring it back. Later
+// changes in this request fail.
+func (s *Session) Destroy(ctx context.Context) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	s.mu.Lock()
+	exists, id, prev, owner, rev := s.exists, s.id, s.base.Prev, s.base.Owner, s.base.Rev
+	failed := s.failed
+	s.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	if exists {
+		if err := s.checkAttempt(ctx); err != nil {
+			return s.fail(err)
+		}
+		ids := []ID{id}
+		if !prev.IsZero() {
+			ids = append(ids, prev)
+		}
+		ctx, cancel := s.m.commitContext(ctx)
+		defer cancel()
+		if err := s.m.delete(ctx, ids...); err != nil {
+			return s.fail(err)
+		}
+		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, Info{id, owner, rev})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead, s.exists, s.base, s.patch = true, false, Record{}, patch{}
+	if s.cookie = cookieKeep; exists || s.e.hadCookie {
+		s.cookie = cookieExpire
+	}
+	return nil
+}
+
+// record adds a change to the patch. An update function runs without the lock:
+// it may read other attributes of the session.
+func (s *Session) record(o op) {
+	for {
+		s.mu.Lock()
+		if s.failed != nil || s.dead {
+			s.refuse()
+			s.mu.Unlock()
+			return
+		}
+		cur, present, found := s.find(o.name)
+		if o.update == nil {
+			if found || present != o.present || !bytes.Equal(cur, o.value) { // else nothing changes
+				s.patch.add(o)
+				s.changes++
+			}
+			s.mu.Unlock()
+			return
+		}
+		seen := s.changes
+		s.mu.Unlock()
+		v, err := o.update(cur, present)
+		if err != nil {
+			s.fail(err)
+			return
+		}
+		s.mu.Lock()
+		if s.changes == seen {
+			o.value = v
+			s.patch.add(o)
+			s.changes++
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *Session) lookup(name string) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, present, _ := s.find(name)
+	return v, present
+}
+
+// find reads an attribute with this request's changes; changed says that there
+// is one. mu is held.
+func (s *Session) find(name string) (value []byte, present, changed bool) {
+	for _, p := range [...]*patch{&s.patch, &s.flight} {
+		if v, present, found := p.lookup(name); found {
+			return v, present, true
+		}
+	}
+	v, ok := s.base.Attrs.Get(name)
+	return v, ok, false
+}
+
+func (s *Session) codec() Codec { return s.m.opts.Codec }
+
+// refuse notes that a session that cannot be changed was changed: the request
+// must not look as if that had worked. mu is held.
+func (s *Session) refuse() {
+	if s.dead {
+		s.note(ErrDestroyed, true)
+		return
+	}
+	s.note(s.failed, true)
+}
+
+// note keeps the first error for Err, and for the commit if it must fail. mu is held.
+func (s *Session) note(err error, fatal bool) {
+	if s.err == nil {
+		s.err = err
+	}
+	if fatal && s.bad == nil {
+		s.bad = err
+	}
+}
+
+// fail makes the commit of this request fail with err, which it returns.
+func (s *Session) fail(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(err, true)
+	return err
+}
+
+// undecodable tells of an attribute that is treated as absent.
+func (s *Session) undecodable(name string, err error) {
+	if h := s.m.opts.Hooks.Undecodable; h != nil {
+		h(s.e.r.Context(), name, err)
+	}
+}
+
+// newToken makes an id that nobody can guess: 160 random bits.
+func newToken() wire.Token {
+	var t wire.Token
+	rand.Read(t.ID[1:]) // never fails (crypto/rand)
+	return t
+}
+
+func (s *Session) noteErr(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(err, false)
+}

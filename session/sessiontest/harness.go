@@ -1,0 +1,312 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sessiontest
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/session"
+)
+
+// Open makes an empty store that lives for one test.
+type Open func(t *testing.T) session.Store
+
+// Run runs every promise against stores made by open.
+func Run(t *testing.T, open Open) {
+	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises} {
+		for _, p := range group {
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				p.test(t, &env{t: t, store: &spy{Store: open(t)}})
+			})
+		}
+	}
+}
+
+type promise struct {
+	name string
+	test func(t *testing.T, e *env)
+}
+
+// Attributes that the tests use.
+var (
+	color = session.NewKey[string]("color")
+	size  = session.NewKey[string]("size")
+	hits  = session.NewKey[int]("hits")
+	tags  = session.NewKey("tags", session.Merge(mergeTags))
+)
+
+// mergeTags is a three-way merge of sets: what either side added or removed.
+func mergeTags(base, mine, theirs map[string]bool) map[string]bool {
+	out := make(map[string]bool)
+	for k := range theirs {
+		if mine[k] || !base[k] {
+			out[k] = true
+		}
+	}
+	for k := range mine {
+		if theirs[k] || !base[k] {
+			out[k] = true
+		}
+	}
+	return out
+}
+
+// env is one test's store and the Manager over it.
+type env struct {
+	t     *testing.T
+	store *spy
+}
+
+// app is one app server: a Manager and its handler.
+type app struct {
+	m *session.Manager
+	h http.Handler
+}
+
+type handlerKey struct{}
+
+// app makes an app server over the env's store.
+func (e *env) app(opts *session.Options) *app {
+	e.t.Helper()
+	return e.appOn(e.store, opts)
+}
+
+func (e *env) appOn(store session.Store, opts *session.Options) *app {
+	e.t.Helper()
+	m, err := session.New(store, opts)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return &app{m: m, h: m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Value(handlerKey{}).(http.HandlerFunc)(w, r)
+	}))}
+}
+
+// browser keeps cookies as a browser does.
+type browser struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	cookies map[string]string
+}
+
+func (e *env) browser() *browser { return &browser{t: e.t, cookies: map[string]string{}} }
+
+// clone is a browser with the same cookies: whoever copied them.
+func (b *browser) clone() *browser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &browser{t: b.t, cookies: map[string]string{}}
+	for k, v := range b.cookies {
+		c.cookies[k] = v
+	}
+	return c
+}
+
+// token is the value of the session cookie.
+func (b *browser) token() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, v := range b.cookies {
+		return v
+	}
+	return ""
+}
+
+func (b *browser) set(value string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cookies["__Host-id"] = value
+}
+
+// raw sends a request whose handler is f.
+func (b *browser) raw(a *app, f http.HandlerFunc, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	b.mu.Lock()
+	var parts []string
+	for k, v := range b.cookies {
+		parts = append(parts, k+"="+v)
+	}
+	b.mu.Unlock()
+	if len(parts) > 0 {
+		r.Header.Set("Cookie", strings.Join(parts, "; "))
+	}
+	for _, c := range change {
+		c(r)
+	}
+	r = r.WithContext(context.WithValue(r.Context(), handlerKey{}, f))
+	w := httptest.NewRecorder()
+	a.h.ServeHTTP(w, r)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range w.Result().Cookies() {
+		if k.MaxAge < 0 {
+			delete(b.cookies, k.Name)
+		} else {
+			b.cookies[k.Name] = k.Value
+		}
+	}
+	return w
+}
+
+// do sends a request whose handler works on the session and answers 200.
+func (b *browser) do(a *app, f func(ctx context.Context, s *session.Session), change ...func(*http.Request)) *httptest.ResponseRecorder {
+	return b.raw(a, func(w http.ResponseWriter, r *http.Request) {
+		s, err := a.m.Get(r.Context())
+		if err != nil {
+			a.m.Error(w, r, err)
+			return
+		}
+		f(r.Context(), s)
+	}, change...)
+}
+
+// must is do, and the answer must be 200.
+func (b *browser) must(a *app, f func(ctx context.Context, s *session.Session), change ...func(*http.Request)) *httptest.ResponseRecorder {
+	b.t.Helper()
+	w := b.do(a, f, change...)
+	if w.Code != http.StatusOK {
+		b.t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w
+}
+
+func setColor(v string) func(context.Context, *session.Session) {
+	return func(_ context.Context, s *session.Session) { color.Set(s, v) }
+}
+
+// color reads what the browser's session holds.
+func (b *browser) color(a *app) string { return readAs(b, a, color) }
+
+func readAs[T any](b *browser, a *app, k session.Key[T]) (v T) {
+	b.t.Helper()
+	b.must(a, func(_ context.Context, s *session.Session) { v, _ = k.Get(s) })
+	return v
+}
+
+func login(user string) func(context.Context, *session.Session) {
+	return func(ctx context.Context, s *session.Session) { _ = s.Renew(ctx, session.ForUser(user)) }
+}
+
+func logout(ctx context.Context, s *session.Session) { _ = s.Destroy(ctx) }
+
+func (b *browser) owner(a *app) (owner string) {
+	b.t.Helper()
+	b.must(a, func(_ context.Context, s *session.Session) { owner = s.Owner() })
+	return owner
+}
+
+// withAttempt adds the header of a gateway's attempt.
+func withAttempt(holder string, id uint64, deadline time.Time) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Header.Set(wire.HeaderAttempt, wire.Attempt{Holder: holder, ID: id, Deadline: deadline}.String())
+	}
+}
+
+// spy counts calls, remembers ids, and can be made to fail or to stop for a
+// while at a call.
+type spy struct {
+	session.Store
+
+	loads, creates, updates, touches, deletes atomic.Int64
+
+	aged atomic.Int64 // how much earlier the times in loaded records are
+
+	mu     sync.Mutex
+	ids    []session.ID
+	before func(op string) error // called before each operation; its error is the answer
+}
+
+func (s *spy) calls() int64 {
+	return s.loads.Load() + s.creates.Load() + s.updates.Load() + s.touches.Load() + s.deletes.Load()
+}
+
+func (s *spy) on(f func(op string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+func (s *spy) hook(op string, id session.ID) error {
+	s.mu.Lock()
+	s.ids = append(s.ids, id)
+	f := s.before
+	s.mu.Unlock()
+	if f != nil {
+		return f(op)
+	}
+	return nil
+}
+
+func (s *spy) Load(ctx context.Context, id session.ID) (session.Record, error) {
+	s.loads.Add(1)
+	if err := s.hook("load", id); err != nil {
+		return session.Record{}, err
+	}
+	rec, err := s.Store.Load(ctx, id)
+	if d := time.Duration(s.aged.Load()); d != 0 {
+		for _, at := range []*time.Time{&rec.Created, &rec.Seen, &rec.Expires, &rec.Ends, &rec.AuthTime} {
+			if !at.IsZero() {
+				*at = at.Add(-d)
+			}
+		}
+	}
+	return rec, err
+}
+
+func (s *spy) Create(ctx context.Context, id session.ID, rec session.Record) error {
+	s.creates.Add(1)
+	if err := s.hook("create", id); err != nil {
+		return err
+	}
+	return s.Store.Create(ctx, id, rec)
+}
+
+func (s *spy) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	s.updates.Add(1)
+	if err := s.hook("update", id); err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, id, rec, ifRev)
+}
+
+func (s *spy) Touch(ctx context.Context, id session.ID, expires time.Time) error {
+	s.touches.Add(1)
+	if err := s.hook("touch", id); err != nil {
+		return err
+	}
+	return s.Store.Touch(ctx, id, expires)
+}
+
+func (s *spy) Delete(ctx context.Context, ids ...session.ID) error {
+	s.deletes.Add(1)
+	if err := s.hook("delete", session.ID{}); err != nil {
+		return err
+	}
+	return s.Store.Delete(ctx, ids...)
+}
+
+// last is the ID that the newest call named.
+func (s *spy) last() session.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[len(s.ids)-1]
+}
+
+// later runs f as if d had passed since all that the store holds was written:
+// every time in every record it returns is d earlier.
+func (e *env) later(d time.Duration, f func()) {
+	e.store.aged.Store(int64(d))
+	defer e.store.aged.Store(0)
+	f()
+}

@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sessiontest_test
+
+import (
+	"testing"
+
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/memstore"
+	"github.com/belay-ha/belay/session/sessiontest"
+)
+
+func TestMemstore(t *testing.T) {
+	sessiontest.Run(t, func(t *testing.T) session.Store {
+		s, err := memstore.New(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}

@@ -1,0 +1,267 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/session"
+)
+
+// flawed is a correct store in memory, but for one flaw.
+type flawed struct {
+	flaw string
+	mu   sync.Mutex
+	recs map[session.ID]session.Record
+	dead map[session.ID]session.Record // deleted or expired, for flaws that remember
+}
+
+func newFlawed(flaw string) *flawed {
+	return &flawed{flaw: flaw, recs: make(map[session.ID]session.Record), dead: make(map[session.ID]session.Record)}
+}
+
+func (f *flawed) has(flaw string) bool { return f.flaw == flaw }
+
+func (f *flawed) live(id session.ID) (session.Record, bool) {
+	rec, ok := f.recs[id]
+	if ok && rec.Expired(time.Now()) {
+		f.dead[id] = rec
+		ok = false
+	}
+	return rec, ok
+}
+
+func (f *flawed) enter(ctx context.Context) error {
+	if f.has("ignores the context") {
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (f *flawed) Load(ctx context.Context, id session.ID) (session.Record, error) {
+	if err := f.enter(ctx); err != nil {
+		return session.Record{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rec, ok := f.live(id)
+	if expired, there := f.recs[id]; there && f.has("load returns expired") {
+		return expired, nil
+	}
+	if !ok {
+		return session.Record{}, session.ErrNotFound
+	}
+	switch f.flaw {
+	case "load forgets once":
+		rec.Once = nil
+	case "load forgets prev":
+		rec.Prev = session.ID{}
+	case "load forgets the term":
+		rec.Rev.Term = 0
+	case "load rounds times to seconds":
+		rec.AuthTime = rec.AuthTime.Truncate(time.Second)
+	}
+	return rec, nil
+}
+
+func (f *flawed) Create(ctx context.Context, id session.ID, rec session.Record) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.live(id); ok && !f.has("create overwrites") {
+		return session.ErrExists
+	}
+	if _, there := f.recs[id]; there && f.has("create stops at expired") {
+		return session.ErrExists
+	}
+	f.recs[id] = rec
+	return nil
+}
+
+func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, ok := f.live(id)
+	if f.has("update checks outside its lock") && ok {
+		f.mu.Unlock()
+		runtime.Gosched()
+		f.mu.Lock()
+	}
+	switch {
+	case !ok && !f.has("update upserts"):
+		return session.ErrNotFound
+	case ok && f.has("update compares the term only") && old.Rev.Term == ifRev.Term:
+	case ok && old.Rev != ifRev && !f.has("update ignores ifRev"):
+		return session.ErrConflict
+	}
+	switch f.flaw {
+	case "update never shortens":
+		if old.Expires.After(rec.Expires) {
+			rec.Expires = old.Expires
+		}
+	case "update merges attributes":
+		for _, a := range old.Attrs {
+			if _, there := rec.Attrs.Get(a.Name); !there {
+				rec.Attrs = rec.Attrs.With(a.Name, a.Value)
+			}
+		}
+	}
+	f.recs[id] = rec
+	return nil
+}
+
+func (f *flawed) Touch(ctx context.Context, id session.ID, expires time.Time) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rec, ok := f.live(id)
+	if old, there := f.dead[id]; !ok && there && f.has("touch revives") {
+		rec, ok = old, true
+	}
+	if !ok {
+		return session.ErrNotFound
+	}
+	if rec.Expires.IsZero() && !f.has("touch gives an expiry") {
+		return nil
+	}
+	if expires.After(rec.Expires) || f.has("touch shortens") {
+		rec.Expires = expires
+	}
+	if f.has("touch changes the revision") {
+		rec.Rev.N++
+	}
+	if !f.has("touch does nothing") {
+		f.recs[id] = rec
+	}
+	return nil
+}
+
+func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, id := range ids {
+		if rec, ok := f.recs[id]; ok {
+			f.dead[id] = rec
+		} else if f.has("delete of unknown is an error") {
+			return errors.New("no such session")
+		}
+		delete(f.recs, id)
+		if i == 0 && f.has("delete stops after the first") {
+			return nil
+		}
+	}
+	return nil
+}
+
+func allChecks() []check {
+	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks())
+}
+
+// failures runs the whole suite on fresh stores with one flaw.
+func failures(t *testing.T, flaw string) map[string]error {
+	t.Helper()
+	c := Config{FakeClock: true, Schedules: 5, MaxValue: 1000, Seed: 7}
+	found := make(map[string]error)
+	for _, k := range allChecks() {
+		k.inClock(t, c, func(t *testing.T) {
+			if err := k.try(t.Context(), c, newFlawed(flaw)); err != nil {
+				found[k.name] = err
+			}
+		})
+	}
+	return found
+}
+
+func TestSuiteCatchesEachFlaw(t *testing.T) {
+	for flaw, catcher := range map[string]string{
+		"load returns expired":           "expired_is_not_found_and_stays_dead",
+		"load forgets once":              "every_field_comes_back",
+		"load forgets prev":              "every_field_comes_back",
+		"load forgets the term":          "every_field_comes_back",
+		"load rounds times to seconds":   "every_field_comes_back",
+		"create overwrites":              "create_never_overwrites",
+		"create stops at expired":        "expired_makes_room_for_create",
+		"update upserts":                 "deleted_stays_dead",
+		"update ignores ifRev":           "update_with_another_revision_conflicts",
+		"update compares the term only":  "update_with_another_revision_conflicts",
+		"update checks outside its lock": "no_increment_is_lost",
+		"update never shortens":          "update_may_shorten",
+		"update merges attributes":       "update_replaces_the_whole_record",
+		"touch shortens":                 "touch_never_shortens",
+		"touch revives":                  "deleted_stays_dead",
+		"touch gives an expiry":          "touch_gives_no_expiry_to_what_has_none",
+		"touch changes the revision":     "touch_does_not_make_writers_conflict",
+		"touch does nothing":             "touch_moves_the_expiry_only",
+		"delete of unknown is an error":  "delete_takes_none_many_and_unknown",
+		"delete stops after the first":   "delete_takes_none_many_and_unknown",
+		"ignores the context":            "ended_context_is_an_error",
+	} {
+		t.Run(strings.ReplaceAll(flaw, " ", "_"), func(t *testing.T) {
+			found := failures(t, flaw)
+			if found[catcher] == nil {
+				t.Errorf("check %s passed; failing ones: %v", catcher, slices.Sorted(maps.Keys(found)))
+			}
+		})
+	}
+}
+
+func TestSuitePassesACorrectStore(t *testing.T) {
+	for name, err := range failures(t, "") {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+func TestModelFindsFlawsByItself(t *testing.T) {
+	for _, flaw := range []string{
+		"load returns expired", "create overwrites", "create stops at expired", "update upserts", "update ignores ifRev",
+		"update never shortens", "update merges attributes", "touch shortens", "touch revives", "touch changes the revision",
+	} {
+		if failures(t, flaw)["random_operations_and_time"] == nil {
+			t.Errorf("random operations never noticed: %s", flaw)
+		}
+	}
+}
+
+func TestFailureNamesSeedAndFewestOperations(t *testing.T) {
+	err := failures(t, "update upserts")["random_operations"]
+	if err == nil {
+		t.Fatal("not caught")
+	}
+	if !strings.Contains(err.Error(), "Seed was 7") {
+		t.Errorf("no seed in: %v", err)
+	}
+	if n := strings.Count(err.Error(), "session="); n != 1 {
+		t.Errorf("an update alone shows the flaw, but %d operations are listed: %v", n, err)
+	}
+}
+
+func TestCorrectStoreInRealTime(t *testing.T) {
+	s := newFlawed("")
+	Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
+}
+
+func ExampleConfig() {
+	c := Config{FakeClock: true, Schedules: 500}
+	fmt.Println(c.Schedules, "schedules; in a test: c.Run(t, open)")
+	// Output: 500 schedules; in a test: c.Run(t, open)
+}
