@@ -28,7 +28,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 	if s.patch.empty() || s.lost {
 		lost := s.lost && !s.patch.empty()
 		s.patch = patch{}
-		info := Info{s.id, s.base.Owner, s.base.Rev}
+		info := infoOf(s.id, &s.base)
 		s.mu.Unlock()
 		if lost {
 			s.m.emit(ctx, s.m.opts.Hooks.Lost, info)
@@ -89,11 +89,11 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 	}
 	tok := newToken()
 	id := idOf(tok.ID)
-	if err := s.m.create(ctx, id, rec); err != nil {
+	if err := s.m.createOwned(ctx, id, rec, Record{}); err != nil {
 		return err
 	}
 	s.written(rec, func() { s.token, s.id, s.exists, s.cookie = tok, id, true, cookieSet })
-	s.m.emit(ctx, s.m.opts.Hooks.Created, Info{id, rec.Owner, rec.Rev})
+	s.m.emit(ctx, s.m.opts.Hooks.Created, infoOf(id, &rec))
 	return nil
 }
 
@@ -145,7 +145,7 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 // reload is what follows a conflict: a short pause if it is not the first, and
 // the newest record.
 func (s *Session) reload(ctx context.Context, id ID, base Record, try int) (Record, error) {
-	s.m.emit(ctx, s.m.opts.Hooks.Conflict, Info{id, base.Owner, base.Rev})
+	s.m.emit(ctx, s.m.opts.Hooks.Conflict, infoOf(id, &base))
 	if try > 0 {
 		pause := time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 5)))
 		select {
@@ -198,7 +198,7 @@ func (s *Session) written(rec Record, more func()) {
 func (s *Session) loseTo(ctx context.Context, p *patch) {
 	s.mu.Lock()
 	s.lost = true
-	info := Info{s.id, s.base.Owner, s.base.Rev}
+	info := infoOf(s.id, &s.base)
 	s.mu.Unlock()
 	if len(p.ops) > 0 || len(p.once) > 0 || p.renew != nil {
 		s.m.emit(ctx, s.m.opts.Hooks.Lost, info)

@@ -74,7 +74,6 @@ type exchange struct {
 	attempt *attempt // nil: the request did not come from a gateway
 
 	once      sync.Once
-	used      bool // the session was asked for; written under once
 	hadCookie bool
 	s         *Session
 }

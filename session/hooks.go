@@ -6,13 +6,22 @@ package session
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
-// Info tells hooks which session an event is about. It never holds a token.
+// Info describes a session to hooks and listings. It never holds a token.
 type Info struct {
+	// ID names the session in the store. Its Key is safe to show to the owner
+	// and to take back, for Only: it authenticates nobody.
 	ID    ID
 	Owner string
 	Rev   Rev
+	// Created, Seen, Expires and AuthTime are as in Record.
+	Created, Seen, Expires, AuthTime time.Time
+}
+
+func infoOf(id ID, r *Record) Info {
+	return Info{id, r.Owner, r.Rev, r.Created, r.Seen, r.Expires, r.AuthTime}
 }
 
 // LogValue logs the session without naming it fully.
@@ -27,7 +36,8 @@ type Hooks struct {
 	Created func(context.Context, Info)
 	// Renewed: a session got a new token; Info names the new one.
 	Renewed func(context.Context, Info)
-	// Destroyed: a session was deleted by Session.Destroy.
+	// Destroyed: a session was deleted by Session.Destroy or Manager.Revoke, or
+	// made room for a newer one of its owner.
 	Destroyed func(context.Context, Info)
 	// Conflict: a commit met a newer record and is about to apply its changes
 	// to that. Many of them on one session show that requests fight over it.

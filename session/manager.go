@@ -30,6 +30,9 @@ func New(store Store, opts *Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := Capability[Indexer](store); !ok && o.MaxPerUser > 0 {
+		return nil, fmt.Errorf("session: MaxPerUser needs a store with an index of owners, and %T has none", store)
+	}
 	return &Manager{store: store, opts: o, cookie: o.Cookie}, nil
 }
 
@@ -65,15 +68,18 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 }
 
 // Error answers a request whose session could not be loaded or committed: 503
-// with Retry-After when the store is away or the attempt was given up, 500
-// otherwise, never with details of the store.
+// with Retry-After when the store is away or the attempt was given up, 403 for
+// ErrTooMany, 500 otherwise, never with details of the store.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if m.opts.ErrorHandler != nil {
 		m.opts.ErrorHandler(w, r, err)
 		return
 	}
 	code, text := http.StatusInternalServerError, "The session could not be saved."
-	if temporary(err) {
+	switch {
+	case errors.Is(err, ErrTooMany):
+		code, text = http.StatusForbidden, "You are logged in on too many devices. Please log out on one of them."
+	case temporary(err):
 		code, text = http.StatusServiceUnavailable, "The session is not available right now. Please try again."
 		w.Header().Set("Retry-After", "1")
 	}
@@ -82,7 +88,7 @@ func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func temporary(err error) bool {
-	for _, e := range []error{ErrUnavailable, ErrNewer, ErrConflict, ErrExpiredAttempt, ErrSuperseded} {
+	for _, e := range []error{ErrUnavailable, ErrNewer, ErrConflict, ErrExpiredAttempt, ErrSuperseded, ErrRevoked} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -33,6 +33,11 @@ type Options struct {
 	// OnceKeys is how many keys of Session.Once a session remembers, the newest
 	// first; each costs 16 bytes of the record. Default 32.
 	OnceKeys int
+	// MaxPerUser limits how many sessions an owner may have at a time, counted
+	// at log-in; WhenTooMany says what happens at the limit. Default: no limit.
+	// It needs a store that is an Indexer.
+	MaxPerUser  int
+	WhenTooMany TooMany
 	// Hooks are told what happens.
 	Hooks Hooks
 	// Logger gets what no caller can be told. Default: none.
@@ -41,6 +46,16 @@ type Options struct {
 	// committed. It must write one whole answer. Default: Manager.Error's text.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 }
+
+// TooMany says what a log-in does that finds MaxPerUser sessions.
+type TooMany int
+
+const (
+	// EndOldest ends the owner's oldest sessions. The default.
+	EndOldest TooMany = iota
+	// RejectNew fails the log-in with ErrTooMany.
+	RejectNew
+)
 
 // Cookie describes the session cookie. The zero value is the safest one that
 // browsers know: "__Host-id=…; Path=/; HttpOnly; Secure; SameSite=Lax", gone

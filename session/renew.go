@@ -101,7 +101,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 		break
 	}
 	s.written(next.rec, func() { s.token, s.id, s.cookie = tok, next.id, cookieSet })
-	s.m.emit(ctx, s.m.opts.Hooks.Renewed, Info{next.id, next.rec.Owner, next.rec.Rev})
+	s.m.emit(ctx, s.m.opts.Hooks.Renewed, infoOf(next.id, &next.rec))
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (n *renewed) write(ctx context.Context, base Record, loaded Attrs) error {
 		rec.Prev = n.s.id
 	}
 	if n.rec.Rev == (Rev{}) {
-		err = m.create(ctx, n.id, rec)
+		err = m.createOwned(ctx, n.id, rec, base)
 	} else {
 		err = m.update(ctx, n.id, rec, n.rec.Rev)
 	}
@@ -169,7 +169,11 @@ func (n *renewed) retire(ctx context.Context, base Record) error {
 	if !base.Prev.IsZero() {
 		ids = append(ids, base.Prev)
 	}
-	return m.delete(ctx, ids...)
+	if err := m.delete(ctx, ids...); err != nil {
+		return err
+	}
+	m.unindex(ctx, base.Owner, n.s.id)
+	return nil
 }
 
 // fromAnonymous: only an anonymous session may live on under its old token.
@@ -182,6 +186,8 @@ func (n *renewed) undo(ctx context.Context) {
 	if n.rec.Rev != (Rev{}) {
 		if err := n.s.m.delete(ctx, n.id); err != nil {
 			n.s.m.opts.Logger.WarnContext(ctx, "unused session left behind", "session", n.id.String(), "error", err)
+			return
 		}
+		n.s.m.unindex(ctx, n.rec.Owner, n.id)
 	}
 }

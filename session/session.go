@@ -143,7 +143,7 @@ func (s *Session) Destroy(ctx context.Context) error {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	s.mu.Lock()
-	exists, id, prev, owner, rev := s.exists, s.id, s.base.Prev, s.base.Owner, s.base.Rev
+	exists, id, base := s.exists, s.id, s.base
 	failed := s.failed
 	s.mu.Unlock()
 	if failed != nil {
@@ -154,15 +154,16 @@ func (s *Session) Destroy(ctx context.Context) error {
 			return s.fail(err)
 		}
 		ids := []ID{id}
-		if !prev.IsZero() {
-			ids = append(ids, prev)
+		if !base.Prev.IsZero() {
+			ids = append(ids, base.Prev)
 		}
 		ctx, cancel := s.m.commitContext(ctx)
 		defer cancel()
 		if err := s.m.delete(ctx, ids...); err != nil {
 			return s.fail(err)
 		}
-		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, Info{id, owner, rev})
+		s.m.unindex(ctx, base.Owner, id)
+		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, infoOf(id, &base))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,6 +40,7 @@ func (s *Store) Run(ctx context.Context) error {
 // sweep reclaims everything that has expired and returns how many that were.
 func (s *Store) sweep() int {
 	total := 0
+	s.index.sweep(time.Now())
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()

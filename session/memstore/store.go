@@ -63,6 +63,7 @@ type Store struct {
 	count  atomic.Int64
 	bytes  atomic.Int64
 	shards [shardCount]shard
+	index  index
 }
 
 // New returns an empty store. It starts nothing; see Run.

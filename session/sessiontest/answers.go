@@ -274,6 +274,7 @@ type hijackable struct {
 func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, http.ErrNotSupported
 }
+
 func (h hijackable) ReadFrom(r io.Reader) (int64, error) {
 	*h.readFrom = true
 	return io.Copy(struct{ io.Writer }{h.ResponseWriter}, r)

@@ -22,11 +22,16 @@ type Open func(t *testing.T) session.Store
 
 // Run runs every promise against stores made by open.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises} {
+	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, ownerPromises} {
 		for _, p := range group {
+			if &group[0] == &ownerPromises[0] {
+				if _, ok := session.Capability[session.Indexer](open(t)); !ok {
+					continue
+				}
+			}
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
-				p.test(t, &env{t: t, store: &spy{Store: open(t)}})
+				p.test(t, &env{t: t, store: newSpy(open(t))})
 			})
 		}
 	}
@@ -213,6 +218,63 @@ func withAttempt(holder string, id uint64, deadline time.Time) func(*http.Reques
 	}
 }
 
+// newSpy wraps a store; the spy is an Indexer if the store is one.
+func newSpy(s session.Store) *spy {
+	ix, _ := session.Capability[session.Indexer](s)
+	y := &spy{Store: s}
+	y.ix = spyIndex{Indexer: ix, spy: y}
+	return y
+}
+
+// Unwrap gives access to the index, if there is one.
+func (s *spy) Unwrap() session.Store {
+	if s.ix.Indexer == nil {
+		return nil
+	}
+	return indexedStore{s.Store, &s.ix}
+}
+
+type indexedStore struct {
+	session.Store
+	session.Indexer
+}
+
+// spyIndex lets a test stop between the steps of the index.
+type spyIndex struct {
+	session.Indexer
+	spy *spy
+}
+
+func (x *spyIndex) Index(ctx context.Context, owner string, id session.ID, until time.Time) (session.Entry, error) {
+	if err := x.spy.step("index"); err != nil {
+		return session.Entry{}, err
+	}
+	return x.Indexer.Index(ctx, owner, id, until)
+}
+
+func (x *spyIndex) Epoch(ctx context.Context, owner string) (uint64, error) {
+	if err := x.spy.step("epoch"); err != nil {
+		return 0, err
+	}
+	return x.Indexer.Epoch(ctx, owner)
+}
+
+func (s *spy) onIndex(f func(op string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.atStep = f
+}
+
+func (s *spy) step(op string) error {
+	s.mu.Lock()
+	f := s.atStep
+	s.mu.Unlock()
+	if f != nil {
+		return f(op)
+	}
+	return nil
+}
+
 // spy counts calls, remembers ids, and can be made to fail or to stop for a
 // while at a call.
 type spy struct {
@@ -225,6 +287,9 @@ type spy struct {
 	mu     sync.Mutex
 	ids    []session.ID
 	before func(op string) error // called before each operation; its error is the answer
+	atStep func(op string) error // the same before each step that a log-in may race with
+
+	ix spyIndex
 }
 
 func (s *spy) calls() int64 {
@@ -238,6 +303,11 @@ func (s *spy) on(f func(op string) error) {
 }
 
 func (s *spy) hook(op string, id session.ID) error {
+	if op == "create" {
+		if err := s.step(op); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	s.ids = append(s.ids, id)
 	f := s.before
