@@ -208,7 +208,7 @@ func (s *Session) loseTo(ctx context.Context, p *patch) {
 // touch moves the idle limit, if that is due: at most once per Idle/10.
 func (s *Session) touch(ctx context.Context) {
 	s.mu.Lock()
-	due := s.exists && !s.lost && s.m.opts.Idle > 0 && s.base.Next.IsZero()
+	due := s.exists && !s.lost && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
 	id, rec := s.id, s.base
 	s.mu.Unlock()
 	if !due {

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/belay-ha/belay/internal/wire"
 )
 
 // complete fills in defaults and refuses what browsers would drop silently.
@@ -88,34 +86,4 @@ func (c *Cookie) expire() *http.Cookie {
 	k := c.format("", time.Time{}, time.Time{})
 	k.MaxAge = -1
 	return k
-}
-
-// maxCandidates bounds how many cookies of our name one request may make us
-// look up: a planted second one must neither win nor cost much.
-const maxCandidates = 3
-
-// tokens returns the well-formed tokens among the request's cookies of that
-// name, in order, and whether there were others.
-func tokens(h http.Header, name string) (found []wire.Token, bad bool) {
-	seen := 0
-	for _, line := range h["Cookie"] {
-		for line != "" {
-			var part string
-			part, line, _ = strings.Cut(line, ";")
-			part = strings.TrimLeft(part, " \t")
-			if !strings.HasPrefix(part, name) || len(part) <= len(name) || part[len(name)] != '=' {
-				continue
-			}
-			if seen++; seen > maxCandidates {
-				return found, true
-			}
-			t, err := wire.ParseToken(strings.TrimRight(part[len(name)+1:], " \t"))
-			if err != nil {
-				bad = true
-				continue
-			}
-			found = append(found, t)
-		}
-	}
-	return found, bad
 }

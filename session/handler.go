@@ -73,9 +73,11 @@ type exchange struct {
 	w       writer
 	attempt *attempt // nil: the request did not come from a gateway
 
-	once      sync.Once
-	hadCookie bool
-	s         *Session
+	once     sync.Once
+	hadToken bool
+	rule     *Rule
+	s        *Session
+	failed   error // why the session could not be loaded
 }
 
 func (e *exchange) Value(key any) any {
@@ -89,29 +91,41 @@ func (e *exchange) Value(key any) any {
 func (e *exchange) session(ctx context.Context) (*Session, error) {
 	e.once.Do(func() {
 		e.s = &Session{m: e.m, e: e}
-		e.s.failed = e.load(ctx)
-		e.s.err = e.s.failed
+		e.failed = e.load(ctx)
+		if e.failed != nil {
+			e.s.frozen, e.s.err = e.failed, e.failed
+		}
 		e.w.sessionUsed.Store(true)
 	})
-	return e.s, e.s.failed
+	return e.s, e.failed
 }
 
 // load tries the request's tokens in turn. Absent is no error.
 func (e *exchange) load(ctx context.Context) error {
 	s, m := e.s, e.m
-	found, bad := tokens(e.r.Header, m.cookie.Name)
-	e.hadCookie = bad || len(found) > 0
-	if bad && m.opts.Hooks.BadToken != nil {
+	if e.rule = m.rules.of(e.r); e.rule.Ignore {
+		s.frozen = ErrIgnored
+		return nil
+	}
+	if e.rule.ReadOnly {
+		s.frozen = ErrReadOnly
+	}
+	got := m.transport.read(e.r.Header)
+	e.hadToken = got.any()
+	if got.bad && m.opts.Hooks.BadToken != nil {
 		m.opts.Hooks.BadToken(ctx)
 	}
-	for _, t := range found {
+	for _, t := range got.tokens {
 		id := idOf(t.ID)
 		rec, err := m.load(ctx, id)
 		switch {
 		case err == nil:
-			s.token, s.id, s.base, s.exists = t, id, rec, true
+			s.token, s.id, s.base, s.exists = t.Token, id, rec, true
 			s.cookie = cookieKeep
-			s.patch.forgetPrev = !rec.Prev.IsZero()
+			if t.resign {
+				s.cookie = cookieSet
+			}
+			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly
 			return nil
 		case errors.Is(err, ErrNotFound):
 			// The cookie stays: the answer to another request of this client
@@ -119,6 +133,9 @@ func (e *exchange) load(ctx context.Context) error {
 		case errors.Is(err, ErrCorrupt):
 			s.cookie = cookieExpire
 			m.emit(ctx, m.opts.Hooks.Corrupt, Info{ID: id})
+		case e.rule.WhenDown == Anonymous:
+			s.frozen = err
+			return nil
 		default:
 			return err
 		}

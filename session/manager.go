@@ -14,10 +14,12 @@ import (
 // Manager is the sessions of one application: a store, a cookie and the rules.
 // It is safe for concurrent use.
 type Manager struct {
-	store  Store
-	opts   Options
-	fence  fence
-	cookie Cookie
+	store     Store
+	opts      Options
+	transport transport
+	rules     rules
+	breaker   breaker
+	fence     fence
 }
 
 // New makes a Manager over a store; opts may be nil. It dials nobody and
@@ -27,13 +29,15 @@ func New(store Store, opts *Options) (*Manager, error) {
 		return nil, errors.New("session: New needs a store")
 	}
 	o, err := opts.withDefaults()
-	if err != nil {
+	t, terr := newTransport(&o)
+	r, rerr := newRules(o.Rules)
+	if err := errors.Join(err, terr, rerr); err != nil {
 		return nil, err
 	}
 	if _, ok := Capability[Indexer](store); !ok && o.MaxPerUser > 0 {
 		return nil, fmt.Errorf("session: MaxPerUser needs a store with an index of owners, and %T has none", store)
 	}
-	return &Manager{store: store, opts: o, cookie: o.Cookie}, nil
+	return &Manager{store: store, opts: o, transport: t, rules: r}, nil
 }
 
 // Run does the background work of the Manager and of its store until ctx ends,
@@ -61,7 +65,7 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	e, ok := ctx.Value(exchangeKey{m}).(*exchange)
 	if !ok {
 		s := &Session{m: m}
-		s.failed = ErrNoMiddleware
+		s.frozen = ErrNoMiddleware
 		return s, ErrNoMiddleware
 	}
 	return e.session(ctx)
@@ -98,24 +102,38 @@ func temporary(err error) bool {
 
 // call bounds one store call and gives its error a name.
 func (m *Manager) call(ctx context.Context, op string, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeout)
-	defer cancel()
-	err := f(ctx)
-	if err == nil {
-		return nil
+	if err := m.breaker.ask(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt} {
-		if errors.Is(err, known) {
-			return err
-		}
+	short, cancel := context.WithTimeout(ctx, m.opts.Timeout)
+	defer cancel()
+	err := f(short)
+	switch {
+	case expected(err):
+		m.breaker.tell(answered)
+		return err
+	case ctx.Err() != nil:
+		m.breaker.tell(calledOff)
+	default:
+		m.breaker.tell(failed)
 	}
 	if m.opts.Hooks.StoreError != nil {
 		m.opts.Hooks.StoreError(ctx, op, err)
 	}
-	if errors.Is(err, ErrNewer) || errors.Is(err, ErrTooLarge) {
-		return fmt.Errorf("session: %s: %w", op, err)
-	}
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
+}
+
+// expected tells what a store has to say from its failures.
+func expected(err error) bool {
+	if err == nil {
+		return true
+	}
+	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {

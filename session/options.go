@@ -23,6 +23,19 @@ type Options struct {
 	Lifetime time.Duration
 	// Cookie describes the cookie that carries the token.
 	Cookie Cookie
+	// Header, if not empty, is the header field in which the token travels both
+	// ways instead of a cookie: for APIs. An empty value in an answer says that
+	// the session has ended. A browser does not send such a header by itself, so
+	// requests forged by other sites have no session.
+	Header string
+	// Keys sign tokens, so that a made-up one costs no store call. The first
+	// signs, all verify: to change keys, put the new one first and take the old
+	// one away after a Lifetime. Each has 16 bytes or more. Default: no
+	// signature, a made-up token costs one look-up. Switching it on ends the
+	// sessions there are.
+	Keys [][]byte
+	// Rules are exceptions for some requests.
+	Rules []Rule
 	// Codec encodes attributes. Default JSON.
 	Codec Codec
 	// Timeout bounds each call to the store. Default 2 s.
@@ -110,7 +123,6 @@ func (o *Options) withDefaults() (Options, error) {
 			errs = append(errs, fmt.Errorf("session: Idle and Lifetime must be at least 1 s, not %v", d))
 		}
 	}
-	errs = append(errs, c.Cookie.complete())
 	return c, errors.Join(errs...)
 }
 

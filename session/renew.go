@@ -46,7 +46,7 @@ func (s *Session) Renew(_ context.Context, opts ...RenewOption) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil || s.dead {
+	if s.frozen != nil || s.dead {
 		s.refuse()
 		return s.err
 	}

@@ -38,7 +38,7 @@ type Session struct {
 	changes int   // counts changes, to see that none came between
 	// cookie says what the client must be told with the next header.
 	cookie cookieAction
-	failed error // the session could not be loaded: it cannot be changed
+	frozen error // why the session cannot be changed; nil: it can
 	err    error // the first thing that went wrong, for Err
 	bad    error // why the commit must fail; nil: it need not
 }
@@ -118,7 +118,7 @@ func (s *Session) Once(key string) bool {
 	k := onceKey(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil || s.dead {
+	if s.frozen != nil || s.dead {
 		s.refuse()
 		return false
 	}
@@ -144,10 +144,10 @@ func (s *Session) Destroy(ctx context.Context) error {
 	defer s.committing.Unlock()
 	s.mu.Lock()
 	exists, id, base := s.exists, s.id, s.base
-	failed := s.failed
+	frozen := s.frozen
 	s.mu.Unlock()
-	if failed != nil {
-		return failed
+	if frozen != nil {
+		return s.fail(frozen)
 	}
 	if exists {
 		if err := s.checkAttempt(ctx); err != nil {
@@ -168,7 +168,7 @@ func (s *Session) Destroy(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dead, s.exists, s.base, s.patch = true, false, Record{}, patch{}
-	if s.cookie = cookieKeep; exists || s.e.hadCookie {
+	if s.cookie = cookieKeep; exists || s.e.hadToken {
 		s.cookie = cookieExpire
 	}
 	return nil
@@ -179,7 +179,7 @@ func (s *Session) Destroy(ctx context.Context) error {
 func (s *Session) record(o op) {
 	for {
 		s.mu.Lock()
-		if s.failed != nil || s.dead {
+		if s.frozen != nil || s.dead {
 			s.refuse()
 			s.mu.Unlock()
 			return
@@ -240,7 +240,7 @@ func (s *Session) refuse() {
 		s.note(ErrDestroyed, true)
 		return
 	}
-	s.note(s.failed, true)
+	s.note(s.frozen, true)
 }
 
 // note keeps the first error for Err, and for the commit if it must fail. mu is held.

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/belay-ha/belay/internal/wire"
 )
@@ -71,14 +70,14 @@ func (w *writer) commit() error {
 		return err
 	}
 	h, m := w.Header(), w.e.m
-	addVary(h)
+	addVary(h, m.transport.vary())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.cookie {
 	case cookieSet:
-		h.Add("Set-Cookie", m.cookie.format(s.token.String(), time.Now(), s.base.Ends).String())
+		m.transport.write(h, s.token, s.base.Ends)
 	case cookieExpire:
-		h.Add("Set-Cookie", m.cookie.expire().String())
+		m.transport.clear(h)
 	default:
 		return nil
 	}
@@ -102,13 +101,13 @@ func (w *writer) answer(err error) {
 	m.Error(w.ResponseWriter, w.e.r, err)
 }
 
-func addVary(h http.Header) {
+func addVary(h http.Header, name string) {
 	for _, v := range h["Vary"] {
-		if v == "Cookie" || v == "*" {
+		if v == name || v == "*" {
 			return
 		}
 	}
-	h.Add("Vary", "Cookie")
+	h.Add("Vary", name)
 }
 
 func (w *writer) WriteHeader(code int) {

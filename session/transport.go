@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+)
+
+// transport is how tokens travel: in a cookie, or in a header field of their
+// own; signed, or not.
+type transport struct {
+	cookie Cookie
+	header string   // canonical name; empty: cookies
+	keys   [][]byte // the first signs, all verify; none: no MAC
+}
+
+const minKey = 16
+
+func newTransport(o *Options) (transport, error) {
+	t := transport{cookie: o.Cookie, header: textproto.CanonicalMIMEHeaderKey(o.Header)}
+	var errs []error
+	for i, k := range o.Keys {
+		if len(k) < minKey {
+			errs = append(errs, fmt.Errorf("session: Keys[%d] has %d bytes, fewer than %d", i, len(k), minKey))
+		}
+		t.keys = append(t.keys, append([]byte(nil), k...))
+	}
+	switch {
+	case o.Header == "":
+	case o.Cookie != Cookie{}:
+		errs = append(errs, errors.New("session: with Header no cookie is used: leave Cookie away, or make a second Manager over the same store"))
+	case strings.Trim(strings.ToLower(o.Header), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || t.header == "Cookie" || t.header == "Authorization":
+		errs = append(errs, fmt.Errorf("session: Header %q cannot carry a token both ways: choose a name of your own, such as X-Session", o.Header))
+	}
+	errs = append(errs, t.cookie.complete())
+	return t, errors.Join(errs...)
+}
+
+// maxCandidates bounds how many cookies of our name one request may make us
+// look up: a planted second one must neither win nor cost much.
+const maxCandidates = 3
+
+// received is what came with a request.
+type received struct {
+	tokens []presented // well-formed and well-signed, in order
+	bad    bool        // there were others
+}
+
+type presented struct {
+	wire.Token
+	resign bool // signed with a key that is on its way out
+}
+
+func (r *received) any() bool { return r.bad || len(r.tokens) > 0 }
+
+// read finds the tokens of a request. No others are ever looked for: not in the
+// URL, not in a form.
+func (t *transport) read(h http.Header) (r received) {
+	if t.header != "" {
+		if v := h.Get(t.header); v != "" {
+			t.take(&r, v)
+		}
+		return r
+	}
+	seen := 0
+	for _, line := range h["Cookie"] {
+		for line != "" {
+			var part string
+			part, line, _ = strings.Cut(line, ";")
+			part = strings.TrimLeft(part, " \t")
+			name, value, ok := strings.Cut(part, "=")
+			if !ok || name != t.cookie.Name {
+				continue
+			}
+			if seen++; seen > maxCandidates {
+				r.bad = true
+				return r
+			}
+			t.take(&r, strings.TrimRight(value, " \t"))
+		}
+	}
+	return r
+}
+
+func (t *transport) take(r *received, value string) {
+	tok, err := wire.ParseToken(value)
+	if err != nil {
+		r.bad = true
+		return
+	}
+	if len(t.keys) == 0 {
+		r.tokens = append(r.tokens, presented{Token: tok})
+		return
+	}
+	for i, k := range t.keys {
+		if hmac.Equal([]byte(tok.MAC), []byte(mac(k, value[:tok.Signed]))) {
+			r.tokens = append(r.tokens, presented{tok, i > 0})
+			return
+		}
+	}
+	r.bad = true
+}
+
+// write tells the client its token.
+func (t *transport) write(h http.Header, tok wire.Token, ends time.Time) {
+	tok.MAC = ""
+	value := tok.String()
+	if len(t.keys) > 0 {
+		value += "~m" + mac(t.keys[0], value)
+	}
+	if t.header != "" {
+		h.Set(t.header, value)
+		return
+	}
+	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), ends).String())
+}
+
+// clear tells the client to forget its token.
+func (t *transport) clear(h http.Header) {
+	if t.header != "" {
+		h.Set(t.header, "")
+		return
+	}
+	h.Add("Set-Cookie", t.cookie.expire().String())
+}
+
+// vary is the request header that answers depend on.
+func (t *transport) vary() string {
+	if t.header != "" {
+		return t.header
+	}
+	return "Cookie"
+}
+
+// mac is 128 bits of HMAC-SHA256, as text.
+func mac(key []byte, s string) string {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte("belay session token\x00"))
+	m.Write([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
+}
