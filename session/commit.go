@@ -98,6 +98,9 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 }
 
 func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
+	if s.m.near != nil && s.e.headerSent() && !s.m.opts.LateCommits {
+		return ErrHeaderSent // the client would not learn the revision
+	}
 	base, loaded := s.base, s.base.Attrs
 	if p.forgetPrev && !base.Prev.IsZero() {
 		// First, so that a crash between the two leaves no old token behind.
@@ -119,7 +122,7 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 		err = s.m.update(ctx, s.id, rec, base.Rev)
 		switch {
 		case err == nil:
-			s.written(rec, nil)
+			s.written(rec, s.tellRev)
 			return nil
 		case errors.Is(err, ErrNotFound):
 			s.loseTo(ctx, p)
@@ -136,7 +139,7 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 			return err
 		case base.hasOnce(p.once):
 			// The same request, sent twice, was faster.
-			s.written(base, nil)
+			s.written(base, s.tellRev)
 			return nil
 		}
 	}
@@ -193,6 +196,14 @@ func (s *Session) written(rec Record, more func()) {
 	}
 }
 
+// tellRev gives the client a cookie with the new revision, in the modes that go
+// by it. mu is held.
+func (s *Session) tellRev() {
+	if s.m.near != nil {
+		s.cookie = cookieSet
+	}
+}
+
 // loseTo is what becomes of changes to a session that somebody destroyed, or
 // that expired: nothing. A log-out wins, and is no error for those who are late.
 func (s *Session) loseTo(ctx context.Context, p *patch) {
@@ -224,7 +235,11 @@ func (s *Session) touch(ctx context.Context) {
 	if err == nil {
 		s.mu.Lock()
 		s.base.Expires = expires
+		rec = s.base
 		s.mu.Unlock()
+		if s.m.near != nil {
+			s.m.near.touched(id, rec.Rev, expires)
+		}
 	}
 	// Otherwise the next request tries again; a session that is gone is gone.
 }

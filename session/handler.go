@@ -117,7 +117,10 @@ func (e *exchange) load(ctx context.Context) error {
 	}
 	for _, t := range got.tokens {
 		id := idOf(t.ID)
-		rec, err := m.load(ctx, id)
+		rec, err := m.read(ctx, id, &t, e.rule)
+		if stale, ok := err.(errServeStale); ok { // never wrapped
+			s.frozen, err = stale.error, nil
+		}
 		switch {
 		case err == nil:
 			s.token, s.id, s.base, s.exists = t.Token, id, rec, true

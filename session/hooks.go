@@ -45,6 +45,8 @@ type Hooks struct {
 	// Lost: a request changed a session that was destroyed or had expired
 	// before the commit; the change was dropped, the session stays dead.
 	Lost func(context.Context, Info)
+	// Rollback: the client has seen a newer revision than the store has.
+	Rollback func(ctx context.Context, stored Info, seen Rev)
 	// Corrupt: a stored record was damaged and is treated as absent.
 	Corrupt func(context.Context, Info)
 	// Undecodable: an attribute could not be decoded and is treated as absent.

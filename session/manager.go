@@ -18,6 +18,7 @@ type Manager struct {
 	opts      Options
 	transport transport
 	rules     rules
+	near      *nearby // nil in Shared mode
 	breaker   breaker
 	fence     fence
 }
@@ -37,7 +38,11 @@ func New(store Store, opts *Options) (*Manager, error) {
 	if _, ok := Capability[Indexer](store); !ok && o.MaxPerUser > 0 {
 		return nil, fmt.Errorf("session: MaxPerUser needs a store with an index of owners, and %T has none", store)
 	}
-	return &Manager{store: store, opts: o, transport: t, rules: r}, nil
+	m := &Manager{store: store, opts: o, transport: t, rules: r}
+	if o.Mode == Coherent {
+		m.near = &nearby{cache: o.Cache, maxStale: o.MaxStale}
+	}
+	return m, nil
 }
 
 // Run does the background work of the Manager and of its store until ctx ends,
@@ -148,15 +153,37 @@ func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {
 }
 
 func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
-	return m.call(ctx, "create", func(ctx context.Context) error { return m.store.Create(ctx, id, rec) })
+	since := time.Now()
+	err := m.call(ctx, "create", func(ctx context.Context) error { return m.store.Create(ctx, id, rec) })
+	if err == nil && m.near != nil {
+		m.near.learn(id, rec, since)
+	}
+	return err
 }
 
 func (m *Manager) update(ctx context.Context, id ID, rec Record, ifRev Rev) error {
-	return m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+	since := time.Now()
+	err := m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+	if m.near == nil {
+		return err
+	}
+	if err == nil {
+		rec.CAS = 0 // what the engine made of it is not known
+		m.near.learn(id, rec, since)
+	} else {
+		m.near.drop(id)
+	}
+	return err
 }
 
 func (m *Manager) delete(ctx context.Context, ids ...ID) error {
-	return m.call(ctx, "delete", func(ctx context.Context) error { return m.store.Delete(ctx, ids...) })
+	err := m.call(ctx, "delete", func(ctx context.Context) error { return m.store.Delete(ctx, ids...) })
+	if m.near != nil { // also after an error: the outcome may be unknown
+		for _, id := range ids {
+			m.near.drop(id)
+		}
+	}
+	return err
 }
 
 // expiry is when a record used now ends.

@@ -21,6 +21,23 @@ type Options struct {
 	// Lifetime ends a session so long after log-in, or after its creation while
 	// anonymous, whatever its use. Default 12 h; negative: no limit.
 	Lifetime time.Duration
+	// Mode says how near the sessions are kept. Default Shared.
+	Mode Mode
+	// Cache is where Coherent keeps them; it needs one.
+	Cache Cache
+	// MaxStale bounds for how long Coherent uses a record without a look at the
+	// store, and so how long a log-out elsewhere may take to be seen. Default 2 s.
+	MaxStale time.Duration
+	// StaleFor bounds how old a record may be that a Rule with WhenDown: Stale
+	// shows while the store is away. Default 1 min.
+	StaleFor time.Duration
+	// OnRollback says what to do when the store has lost writes that a client
+	// has seen. Coherent notices that. Default ServeOlder.
+	OnRollback RollbackPolicy
+	// LateCommits allows changes after the response header in Coherent mode.
+	// Their revision cannot be told to the client any more, so for MaxStale his
+	// next request may not see them on another server.
+	LateCommits bool
 	// Cookie describes the cookie that carries the token.
 	Cookie Cookie
 	// Header, if not empty, is the header field in which the token travels both
@@ -105,6 +122,8 @@ func (o *Options) withDefaults() (Options, error) {
 	def(&c.Timeout, 2*time.Second)
 	def(&c.CommitTimeout, 5*time.Second)
 	def(&c.OnceKeys, 32)
+	def(&c.MaxStale, 2*time.Second)
+	def(&c.StaleFor, time.Minute)
 	if c.Codec == nil {
 		c.Codec = JSON{}
 	}
@@ -118,12 +137,37 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.OnceKeys < 0 || c.OnceKeys > 1024 {
 		errs = append(errs, fmt.Errorf("session: OnceKeys must be 1 to 1024, not %d", c.OnceKeys))
 	}
+	if c.MaxStale < 0 || c.StaleFor < 0 {
+		errs = append(errs, errors.New("session: MaxStale and StaleFor cannot be negative"))
+	}
+	errs = append(errs, c.legal())
 	for _, d := range []time.Duration{c.Idle, c.Lifetime} {
 		if d > 0 && d < time.Second {
 			errs = append(errs, fmt.Errorf("session: Idle and Lifetime must be at least 1 s, not %v", d))
 		}
 	}
 	return c, errors.Join(errs...)
+}
+
+// legal refuses what does not go together.
+func (o *Options) legal() error {
+	var errs []error
+	switch {
+	case o.Mode != Shared && o.Mode != Coherent:
+		errs = append(errs, fmt.Errorf("session: Mode %d does not exist", o.Mode))
+	case o.Mode == Coherent && o.Cache == nil:
+		errs = append(errs, errors.New("session: Coherent needs a Cache: near.New makes one"))
+	case o.Mode == Shared && o.Cache != nil:
+		errs = append(errs, errors.New("session: Shared uses no Cache: leave it away, or set Mode to Coherent"))
+	case o.Mode == Shared && o.LateCommits:
+		errs = append(errs, errors.New("session: LateCommits is for Coherent; Shared allows late changes as it is"))
+	}
+	for _, r := range o.Rules {
+		if r.WhenDown == Stale && o.Mode == Shared {
+			errs = append(errs, fmt.Errorf("session: rule %q: Stale needs Coherent mode: Shared keeps no record to show", r.Pattern))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func def[T int | time.Duration](v *T, d T) {

@@ -24,6 +24,9 @@ type Rule struct {
 	// NoTouch: these requests do not keep a session alive: a page that asks the
 	// server something every minute must not make its idle limit void.
 	NoTouch bool
+	// Fresh: these requests ask the store, whatever the mode: for what must not
+	// be done by somebody whose session has just been revoked.
+	Fresh bool
 	// WhenDown says what Get does when the store cannot be asked.
 	WhenDown FailPolicy
 }
@@ -39,6 +42,9 @@ const (
 	// showing to a visitor who is not recognised. His cookie stays; changes of
 	// the session fail.
 	Anonymous
+	// Stale returns the session as it was last seen here, if that was less than
+	// Options.StaleFor ago, else it is Unavailable. Changes of it fail.
+	Stale
 )
 
 // Errors of requests that a Rule concerns.

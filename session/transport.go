@@ -112,9 +112,12 @@ func (t *transport) take(r *received, value string) {
 	r.bad = true
 }
 
-// write tells the client its token.
-func (t *transport) write(h http.Header, tok wire.Token, ends time.Time) {
-	tok.MAC = ""
+// write tells the client its token, with the revision if withRev.
+func (t *transport) write(h http.Header, tok wire.Token, rec *Record, withRev bool) {
+	tok.MAC, tok.Term, tok.N, tok.HasRev = "", 0, 0, withRev
+	if withRev {
+		tok.Term, tok.N = rec.Rev.Term, rec.Rev.N
+	}
 	value := tok.String()
 	if len(t.keys) > 0 {
 		value += "~m" + mac(t.keys[0], value)
@@ -123,7 +126,7 @@ func (t *transport) write(h http.Header, tok wire.Token, ends time.Time) {
 		h.Set(t.header, value)
 		return
 	}
-	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), ends).String())
+	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), rec.Ends).String())
 }
 
 // clear tells the client to forget its token.

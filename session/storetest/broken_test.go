@@ -99,7 +99,9 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 	old, ok := f.live(id)
 	if f.has("update checks outside its lock") && ok {
 		f.mu.Unlock()
-		runtime.Gosched()
+		for range 100 { // long enough for another to slip in
+			runtime.Gosched()
+		}
 		f.mu.Lock()
 	}
 	switch {
