@@ -98,7 +98,7 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 }
 
 func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
-	if s.m.near != nil && s.e.headerSent() && !s.m.opts.LateCommits {
+	if s.m.tellsRev() && s.e.headerSent() && !s.m.opts.LateCommits {
 		return ErrHeaderSent // the client would not learn the revision
 	}
 	base, loaded := s.base, s.base.Attrs
@@ -157,7 +157,7 @@ func (s *Session) reload(ctx context.Context, id ID, base Record, try int) (Reco
 		case <-time.After(pause):
 		}
 	}
-	return s.m.load(ctx, id)
+	return s.m.latest(ctx, id)
 }
 
 // record is what base becomes by the patch. loaded are the attributes that the
@@ -199,7 +199,7 @@ func (s *Session) written(rec Record, more func()) {
 // tellRev gives the client a cookie with the new revision, in the modes that go
 // by it. mu is held.
 func (s *Session) tellRev() {
-	if s.m.near != nil {
+	if s.m.tellsRev() {
 		s.cookie = cookieSet
 	}
 }
@@ -239,6 +239,9 @@ func (s *Session) touch(ctx context.Context) {
 		s.mu.Unlock()
 		if s.m.near != nil {
 			s.m.near.touched(id, rec.Rev, expires)
+		}
+		if s.m.holder != nil {
+			s.m.holder.touched(id, expires)
 		}
 	}
 	// Otherwise the next request tries again; a session that is gone is gone.

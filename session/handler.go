@@ -117,7 +117,14 @@ func (e *exchange) load(ctx context.Context) error {
 	}
 	for _, t := range got.tokens {
 		id := idOf(t.ID)
-		rec, err := m.read(ctx, id, &t, e.rule)
+		var rec Record
+		var err error
+		takenOver := false
+		if m.holder != nil {
+			rec, takenOver, err = m.readSticky(ctx, e, id, &t)
+		} else {
+			rec, err = m.read(ctx, id, &t, e.rule)
+		}
 		if stale, ok := err.(errServeStale); ok { // never wrapped
 			s.frozen, err = stale.error, nil
 		}
@@ -125,7 +132,7 @@ func (e *exchange) load(ctx context.Context) error {
 		case err == nil:
 			s.token, s.id, s.base, s.exists = t.Token, id, rec, true
 			s.cookie = cookieKeep
-			if t.resign {
+			if t.resign || takenOver {
 				s.cookie = cookieSet
 			}
 			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly

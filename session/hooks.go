@@ -45,6 +45,12 @@ type Hooks struct {
 	// Lost: a request changed a session that was destroyed or had expired
 	// before the commit; the change was dropped, the session stays dead.
 	Lost func(context.Context, Info)
+	// TakenOver: this server holds the session from now on (Sticky).
+	TakenOver func(context.Context, Info)
+	// Dropped: a change of an attribute that was acknowledged and not yet backed
+	// up is given up, because the server that took the session over has changed
+	// the same attribute (Sticky with Async or Interval).
+	Dropped func(ctx context.Context, i Info, attr string)
 	// Rollback: the client has seen a newer revision than the store has.
 	Rollback func(ctx context.Context, stored Info, seen Rev)
 	// Corrupt: a stored record was damaged and is treated as absent.

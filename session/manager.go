@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -18,7 +19,8 @@ type Manager struct {
 	opts      Options
 	transport transport
 	rules     rules
-	near      *nearby // nil in Shared mode
+	near      *nearby // Coherent mode
+	holder    *holder // Sticky mode
 	breaker   breaker
 	fence     fence
 }
@@ -39,23 +41,38 @@ func New(store Store, opts *Options) (*Manager, error) {
 		return nil, fmt.Errorf("session: MaxPerUser needs a store with an index of owners, and %T has none", store)
 	}
 	m := &Manager{store: store, opts: o, transport: t, rules: r}
-	if o.Mode == Coherent {
+	switch o.Mode {
+	case Coherent:
 		m.near = &nearby{cache: o.Cache, maxStale: o.MaxStale}
+	case Sticky:
+		m.holder = newHolder(m, &o)
 	}
 	return m, nil
 }
 
-// Run does the background work of the Manager and of its store until ctx ends,
-// and returns nil then. Not running it costs memory in some stores, never
-// correctness.
+// Run does the background work of the Manager and of its store until ctx ends.
+// It returns nil then, or what could not be brought to the store any more. Not
+// running it costs memory in some stores, and Sticky then backs up before each
+// answer; it never costs correctness.
 func (m *Manager) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var storeErr, flushErr error
 	if r, ok := Capability[Runner](m.store); ok {
-		if err := r.Run(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("session: store: %w", err)
-		}
+		wg.Go(func() {
+			if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+				storeErr = fmt.Errorf("session: store: %w", err)
+				cancel()
+			}
+		})
+	}
+	if m.holder != nil {
+		wg.Go(func() { flushErr = m.holder.run(ctx, m.opts.Interval) })
 	}
 	<-ctx.Done()
-	return nil
+	wg.Wait()
+	return errors.Join(storeErr, flushErr)
 }
 
 // Get returns the session of a request that passed through Handler. The first
@@ -153,17 +170,27 @@ func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {
 }
 
 func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
-	since := time.Now()
+	since, mark := time.Now(), uint32(0)
+	if m.holder != nil {
+		mark = m.holder.mark(id)
+	}
 	err := m.call(ctx, "create", func(ctx context.Context) error { return m.store.Create(ctx, id, rec) })
-	if err == nil && m.near != nil {
+	switch {
+	case err != nil:
+	case m.near != nil:
 		m.near.learn(id, rec, since)
+	case m.holder != nil:
+		m.holder.put(id, rec, since, mark)
 	}
 	return err
 }
 
 func (m *Manager) update(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+	if m.holder != nil {
+		return m.updateSticky(ctx, id, rec, ifRev)
+	}
 	since := time.Now()
-	err := m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+	err := m.storeUpdate(ctx, id, rec, ifRev)
 	if m.near == nil {
 		return err
 	}
@@ -176,6 +203,10 @@ func (m *Manager) update(ctx context.Context, id ID, rec Record, ifRev Rev) erro
 	return err
 }
 
+func (m *Manager) storeUpdate(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+	return m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+}
+
 func (m *Manager) delete(ctx context.Context, ids ...ID) error {
 	err := m.call(ctx, "delete", func(ctx context.Context) error { return m.store.Delete(ctx, ids...) })
 	if m.near != nil { // also after an error: the outcome may be unknown
@@ -183,8 +214,14 @@ func (m *Manager) delete(ctx context.Context, ids ...ID) error {
 			m.near.drop(id)
 		}
 	}
+	if m.holder != nil {
+		m.holder.drop(ids...)
+	}
 	return err
 }
+
+// tellsRev: the client carries the revision of his session.
+func (m *Manager) tellsRev() bool { return m.opts.Mode != Shared }
 
 // expiry is when a record used now ends.
 func (m *Manager) expiry(now, ends time.Time) time.Time {

@@ -24,6 +24,12 @@ const (
 	// seen. What others did to the session (a log-out elsewhere, a revocation)
 	// shows after MaxStale at the latest.
 	Coherent
+	// Sticky is for a balancer that sends a client to the server that his cookie
+	// names (its route), as Belay's gateway does: that server holds the session
+	// in memory and the store is the backup. A server that gets a client of
+	// another takes the session over, which costs a write. Only Sticky may write
+	// to the store later than it answers; see Backup.
+	Sticky
 )
 
 // Cache is where Coherent mode keeps records; package near is one. It may

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
 )
 
 // Options are the optional settings of New. The zero value of each field is its
@@ -25,16 +27,31 @@ type Options struct {
 	Mode Mode
 	// Cache is where Coherent keeps them; it needs one.
 	Cache Cache
-	// MaxStale bounds for how long Coherent uses a record without a look at the
+	// Route is the name of this server in Sticky mode: 1 to 32 of A-Z a-z 0-9
+	// _ - and dot, the one the balancer knows it by, and no other server's.
+	Route string
+	// Backup says when Sticky mode writes to the store. Default Sync.
+	Backup Backup
+	// Interval is the pause between two backups of Backup: Interval.
+	Interval time.Duration
+	// MaxHeld bounds how many sessions Sticky holds. Default 100,000; what is
+	// more is used as in Shared mode.
+	MaxHeld int
+	// MaxBehind bounds how many sessions the store may be behind with, in Async
+	// and Interval; above that requests write to the store themselves. Default 10,000.
+	MaxBehind int
+	// FlushTimeout bounds the last backup, when the context of Run ends. Default 10 s.
+	FlushTimeout time.Duration
+	// MaxStale bounds for how long Coherent and Sticky use a record without a look at the
 	// store, and so how long a log-out elsewhere may take to be seen. Default 2 s.
 	MaxStale time.Duration
 	// StaleFor bounds how old a record may be that a Rule with WhenDown: Stale
 	// shows while the store is away. Default 1 min.
 	StaleFor time.Duration
 	// OnRollback says what to do when the store has lost writes that a client
-	// has seen. Coherent notices that. Default ServeOlder.
+	// has seen. Coherent and Sticky notice that. Default ServeOlder.
 	OnRollback RollbackPolicy
-	// LateCommits allows changes after the response header in Coherent mode.
+	// LateCommits allows changes after the response header in Coherent and Sticky.
 	// Their revision cannot be told to the client any more, so for MaxStale his
 	// next request may not see them on another server.
 	LateCommits bool
@@ -124,6 +141,9 @@ func (o *Options) withDefaults() (Options, error) {
 	def(&c.OnceKeys, 32)
 	def(&c.MaxStale, 2*time.Second)
 	def(&c.StaleFor, time.Minute)
+	def(&c.MaxHeld, 100_000)
+	def(&c.MaxBehind, 10_000)
+	def(&c.FlushTimeout, 10*time.Second)
 	if c.Codec == nil {
 		c.Codec = JSON{}
 	}
@@ -149,23 +169,27 @@ func (o *Options) withDefaults() (Options, error) {
 	return c, errors.Join(errs...)
 }
 
-// legal refuses what does not go together.
+// legal refuses what does not go together. docs/modes.md has the table.
 func (o *Options) legal() error {
 	var errs []error
-	switch {
-	case o.Mode != Shared && o.Mode != Coherent:
-		errs = append(errs, fmt.Errorf("session: Mode %d does not exist", o.Mode))
-	case o.Mode == Coherent && o.Cache == nil:
-		errs = append(errs, errors.New("session: Coherent needs a Cache: near.New makes one"))
-	case o.Mode == Shared && o.Cache != nil:
-		errs = append(errs, errors.New("session: Shared uses no Cache: leave it away, or set Mode to Coherent"))
-	case o.Mode == Shared && o.LateCommits:
-		errs = append(errs, errors.New("session: LateCommits is for Coherent; Shared allows late changes as it is"))
-	}
-	for _, r := range o.Rules {
-		if r.WhenDown == Stale && o.Mode == Shared {
-			errs = append(errs, fmt.Errorf("session: rule %q: Stale needs Coherent mode: Shared keeps no record to show", r.Pattern))
+	refuse := func(yes bool, format string, args ...any) {
+		if yes {
+			errs = append(errs, fmt.Errorf("session: "+format, args...))
 		}
+	}
+	shared, coherent, sticky := o.Mode == Shared, o.Mode == Coherent, o.Mode == Sticky
+	refuse(!shared && !coherent && !sticky, "Mode %d does not exist", o.Mode)
+	refuse(coherent && o.Cache == nil, "Coherent needs a Cache: near.New makes one")
+	refuse(!coherent && o.Cache != nil, "only Coherent uses a Cache: leave it away, or change the Mode")
+	refuse(shared && o.LateCommits, "LateCommits is for Coherent and Sticky; Shared allows late changes as it is")
+	refuse(sticky && !wire.ValidRoute(o.Route), "Sticky needs a Route of 1 to 32 letters, digits, _ - or dot, not %q", o.Route)
+	refuse(!sticky && o.Route != "", "only Sticky has a Route: leave it away, or change the Mode")
+	refuse(o.Backup < Sync || o.Backup > Interval, "Backup %d does not exist", o.Backup)
+	refuse(!sticky && o.Backup != Sync, "only Sticky may write later than it answers: leave Backup at Sync, or change the Mode")
+	refuse((o.Backup == Interval) != (o.Interval > 0) || o.Interval < 0, "Backup: Interval and a positive Interval belong together")
+	refuse(o.MaxHeld < 0 || o.MaxBehind < 0 || o.FlushTimeout < 0, "MaxHeld, MaxBehind and FlushTimeout cannot be negative")
+	for _, r := range o.Rules {
+		refuse(r.WhenDown == Stale && !coherent, "rule %q: Stale needs Coherent mode", r.Pattern)
 	}
 	return errors.Join(errs...)
 }

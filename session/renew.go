@@ -130,7 +130,7 @@ func (n *renewed) write(ctx context.Context, base Record, loaded Attrs) error {
 	if n.rec.Rev == (Rev{}) {
 		err = m.createOwned(ctx, n.id, rec, base)
 	} else {
-		err = m.update(ctx, n.id, rec, n.rec.Rev)
+		err = m.updateNow(ctx, n.id, rec, n.rec.Rev)
 	}
 	if err == nil {
 		n.rec = rec
@@ -162,7 +162,7 @@ func (n *renewed) retire(ctx context.Context, base Record) error {
 	if !base.Expires.IsZero() && base.Expires.Before(old.Expires) {
 		old.Expires = base.Expires
 	}
-	if err := m.update(ctx, n.s.id, old, base.Rev); err != nil || anonymous {
+	if err := m.updateNow(ctx, n.s.id, old, base.Rev); err != nil || anonymous {
 		return err
 	}
 	ids := []ID{n.s.id}

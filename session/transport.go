@@ -22,13 +22,14 @@ import (
 type transport struct {
 	cookie Cookie
 	header string   // canonical name; empty: cookies
+	route  string   // this server's, in Sticky mode
 	keys   [][]byte // the first signs, all verify; none: no MAC
 }
 
 const minKey = 16
 
 func newTransport(o *Options) (transport, error) {
-	t := transport{cookie: o.Cookie, header: textproto.CanonicalMIMEHeaderKey(o.Header)}
+	t := transport{cookie: o.Cookie, route: o.Route, header: textproto.CanonicalMIMEHeaderKey(o.Header)}
 	var errs []error
 	for i, k := range o.Keys {
 		if len(k) < minKey {
@@ -114,7 +115,7 @@ func (t *transport) take(r *received, value string) {
 
 // write tells the client its token, with the revision if withRev.
 func (t *transport) write(h http.Header, tok wire.Token, rec *Record, withRev bool) {
-	tok.MAC, tok.Term, tok.N, tok.HasRev = "", 0, 0, withRev
+	tok = wire.Token{ID: tok.ID, Route: t.route, HasRev: withRev}
 	if withRev {
 		tok.Term, tok.N = rec.Rev.Term, rec.Rev.N
 	}

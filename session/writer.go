@@ -75,7 +75,7 @@ func (w *writer) commit() error {
 	defer s.mu.Unlock()
 	switch s.cookie {
 	case cookieSet:
-		m.transport.write(h, s.token, &s.base, m.near != nil)
+		m.transport.write(h, s.token, &s.base, m.tellsRev())
 	case cookieExpire:
 		m.transport.clear(h)
 	default:

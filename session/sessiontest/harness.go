@@ -22,7 +22,7 @@ type Open func(t *testing.T) session.Store
 
 // Run runs every promise against stores made by open.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, coherentPromises, ownerPromises} {
+	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, coherentPromises, stickyPromises, ownerPromises} {
 		for _, p := range group {
 			if &group[0] == &ownerPromises[0] {
 				if _, ok := session.Capability[session.Indexer](open(t)); !ok {

@@ -145,10 +145,7 @@ func testT50Breaker(t *testing.T, e *env) {
 		t.Errorf("20 requests made %d calls to a store that is away", n)
 	}
 	e.store.on(nil)
-	withDeadline(t, func(deadline time.Time) bool { // it is tried again soon
-		waitPast(t, deadline)
-		return b.do(a, setColor("green")).Code == http.StatusOK
-	})
+	eventually(t, func() bool { return b.do(a, setColor("green")).Code == http.StatusOK }) // it is tried again soon
 	if got := b.color(a); got != "green" {
 		t.Errorf("read %q", got)
 	}

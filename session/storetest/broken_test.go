@@ -99,7 +99,7 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 	old, ok := f.live(id)
 	if f.has("update checks outside its lock") && ok {
 		f.mu.Unlock()
-		for range 100 { // long enough for another to slip in
+		for range 20 { // long enough for another to slip in
 			runtime.Gosched()
 		}
 		f.mu.Lock()

@@ -183,6 +183,7 @@ func readsForward(ctx context.Context, c *trial) error {
 					return fmt.Errorf("loaded revision %v after %d had been seen or acknowledged", rec.Rev, last)
 				}
 				last = rec.Rev.N
+				runtime.Gosched() // a store in memory would not let the writer in
 			}
 			return nil
 		})

@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	firstPause = 10 * time.Millisecond
+	lastPause  = 500 * time.Millisecond
+)
+
+// ErrMemory: the server refused a write because it is at its maxmemory.
+// Nothing was written.
+var ErrMemory = errors.New("redis is at its maxmemory: raise it, or add a node")
+
+// Result is an answer.
+type Result struct {
+	rueidis.RedisResult
+	// Repeated: an earlier sending of the same call got no answer and may have
+	// been carried out too.
+	Repeated bool
+	err      error
+}
+
+// Err is nil for every answer that is no error, nil included.
+func (r Result) Err() error { return r.err }
+
+// Do builds and sends a command, again if need be: it must be idempotent. build
+// is called once for each sending.
+func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		return client.Do(ctx, build(client.B()))
+	})
+}
+
+// Script runs a script, again if need be: it must be idempotent.
+func (c *Conn) Script(ctx context.Context, script *rueidis.Lua, key string, args ...string) Result {
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		return script.Exec(ctx, client, []string{key}, args)
+	})
+}
+
+func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Client) rueidis.RedisResult) Result {
+	if err := ctx.Err(); err != nil {
+		return Result{err: err}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
+		defer cancel()
+	}
+	repeated := false
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		client := c.current()
+		answer := send(ctx, client)
+		err := answer.Error()
+		redisErr, isRedis := rueidis.IsRedisErr(err)
+		switch {
+		case err == nil || rueidis.IsRedisNil(err):
+			return Result{RedisResult: answer, Repeated: repeated}
+		case isRedis && !refused(redisErr):
+			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(redisErr)}
+		case isRedis:
+			c.replace(client)
+		case !isRedis && c.isClosed():
+			return Result{Repeated: repeated, err: fmt.Errorf("redis %s: the connection was closed", c.name)}
+		case !notSent(err):
+			repeated = true
+		}
+		if e := wait(ctx, pause); e != nil {
+			return Result{RedisResult: answer, Repeated: repeated, err: fmt.Errorf("redis %s: %w: %w", c.name, e, err)}
+		}
+	}
+}
+
+// wait lasts about the pause, or says that ctx has ended.
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause/2 + rand.N(pause/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// notSent reports whether an error means that the command never left: no
+// connection was made, or the client had been replaced meanwhile.
+func notSent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial" || errors.Is(err, rueidis.ErrClosing)
+}
+
+func (c *Conn) explain(err *rueidis.RedisError) error {
+	if strings.HasPrefix(err.Error(), "OOM") {
+		return fmt.Errorf("redis %s: %w", c.name, ErrMemory)
+	}
+	return fmt.Errorf("redis %s: %w", c.name, err)
+}

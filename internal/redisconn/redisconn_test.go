@@ -1,0 +1,162 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisconn_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/belay-ha/belay/internal/redisconn"
+	"github.com/belay-ha/belay/internal/servertest"
+)
+
+func open(t *testing.T, url string) *redisconn.Conn {
+	t.Helper()
+	c, err := redisconn.Open(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func set(value string) func(rueidis.Builder) rueidis.Completed {
+	return func(b rueidis.Builder) rueidis.Completed { return b.Set().Key("k").Value(value).Build() }
+}
+
+func get(b rueidis.Builder) rueidis.Completed { return b.Get().Key("k").Build() }
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestRefusedWriteWaitsForAMaster(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	// A replica of nobody: refuses writes, and answers reads.
+	if got := r.Command("REPLICAOF 127.0.0.1 1"); got != "+OK" {
+		t.Fatal(got)
+	}
+	if err := c.Do(within(t, 200*time.Millisecond), set("1")).Err(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "READONLY") {
+		t.Errorf("write to a replica: got %v, want the deadline and READONLY", err)
+	}
+	done := make(chan redisconn.Result, 1)
+	go func() { done <- c.Do(within(t, 20*time.Second), set("2")) }()
+	if got := r.Command("REPLICAOF NO ONE"); got != "+OK" {
+		t.Fatal(got)
+	}
+	if res := <-done; res.Err() != nil || res.Repeated {
+		t.Errorf("write that waited for the promotion: %v, repeated %v; a refused write was not carried out", res.Err(), res.Repeated)
+	}
+	if v, err := c.Do(t.Context(), get).ToString(); err != nil || v != "2" {
+		t.Errorf("got %q, %v", v, err)
+	}
+}
+
+func TestRestartedServerIsFoundAgain(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	for i := range 3 {
+		if err := c.Do(t.Context(), set(strconv.Itoa(i))).Err(); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		r.Kill()
+		if err := c.Do(within(t, 50*time.Millisecond), set("lost")).Err(); err == nil {
+			t.Fatal("a dead server took a write")
+		}
+		r.Restart()
+	}
+}
+
+func TestFrozenServerDoesNotOutlastTheDeadline(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	if err := c.Do(t.Context(), set("1")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.Freeze()
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			if err := c.Do(within(t, 300*time.Millisecond), set("2")).Err(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want the deadline", err)
+			}
+		})
+	}
+	returned := make(chan struct{})
+	go func() { wg.Wait(); close(returned) }()
+	select {
+	case <-returned: // while it is frozen still
+	case <-time.After(20 * time.Second):
+		t.Error("calls hang on a frozen server")
+	}
+	r.Thaw()
+	if err := c.Do(within(t, 20*time.Second), set("3")).Err(); err != nil {
+		t.Errorf("after the thaw: %v", err)
+	}
+}
+
+func TestErrorOfTheCommandIsNotRetried(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	if err := c.Do(t.Context(), set("text")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	err := c.Do(t.Context(), func(b rueidis.Builder) rueidis.Completed { sent++; return b.Incr().Key("k").Build() }).Err()
+	if err == nil || !strings.Contains(err.Error(), "not an integer") || sent != 1 {
+		t.Errorf("got %v after %d sendings", err, sent)
+	}
+}
+
+func TestAbsentValueIsNoError(t *testing.T) {
+	c := open(t, servertest.StartRedis(t).URL())
+	if err := c.Do(t.Context(), get).Err(); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFullServerIsNamed(t *testing.T) {
+	r := servertest.StartRedis(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
+	c := open(t, r.URL())
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		err = c.Do(t.Context(), func(b rueidis.Builder) rueidis.Completed {
+			return b.Set().Key(strconv.Itoa(i)).Value(strings.Repeat("x", 100_000)).Build()
+		}).Err()
+	}
+	if !errors.Is(err, redisconn.ErrMemory) || !strings.Contains(err.Error(), r.Addr()) {
+		t.Errorf("got %v, want ErrMemory with the address", err)
+	}
+}
+
+func TestClosedConnection(t *testing.T) {
+	c := open(t, servertest.StartRedis(t).URL())
+	c.Close()
+	c.Close()
+	if err := c.Do(t.Context(), get).Err(); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want an error at once", err)
+	}
+}
+
+func TestPasswordIsNeverShown(t *testing.T) {
+	for _, url := range []string{
+		"redis://me:secret@127.0.0.1:1/0", "redis://me:secret@127.0.0.1:1/x", "http://me:secret@127.0.0.1", "redis://me:secret@127.0.0.1:port", "redis://me:secret@[::1",
+	} {
+		_, err := redisconn.Open(within(t, 2*time.Second), url, nil)
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package servertest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startPatience bounds how long a server may take until it answers.
+const startPatience = 20 * time.Second
+
+// spec is what differs between kinds of servers.
+type spec struct {
+	name  string
+	bins  []string                                // the first that is installed is used
+	users []string                                // likewise, if the test runs as root
+	args  func(dir string, port int) []string     // of the command line
+	ready func(addr string, left time.Time) error // nil once the server answers
+}
+
+// Process is a running server. Its methods fail the test if they cannot do
+// their work, and must not be called at the same time.
+type Process struct {
+	t    testing.TB
+	spec spec
+	bin  string
+	dir  string
+	cred *syscall.Credential
+	port int
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended
+}
+
+// Addr is the server's host:port; it survives Restart.
+func (p *Process) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
+
+// Port is the server's port.
+func (p *Process) Port() int { return p.port }
+
+// Dir is the server's directory.
+func (p *Process) Dir() string { return p.dir }
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() {
+	p.t.Helper()
+	p.end(syscall.SIGKILL)
+}
+
+// Freeze stops the process with SIGSTOP: the kernel still accepts connections
+// for it, and nothing answers.
+func (p *Process) Freeze() { p.t.Helper(); p.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() { p.t.Helper(); p.signal(syscall.SIGCONT) }
+
+// Restart kills the process, unless it is dead, and starts it again with the
+// same port, directory and arguments.
+func (p *Process) Restart() {
+	p.t.Helper()
+	p.end(syscall.SIGKILL)
+	if err := p.start(); err != nil {
+		p.t.Fatalf("servertest: restart: %v", err)
+	}
+}
+
+func start(t testing.TB, s spec) *Process {
+	t.Helper()
+	p := &Process{t: t, spec: s, bin: binary(t, s), cred: credential(s.users)}
+	p.dir = directory(t, p.cred)
+	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	var err error
+	for range 5 { // somebody else may be given the port in between
+		p.port = freePort(t)
+		if err = p.start(); err == nil {
+			return p
+		}
+		p.end(syscall.SIGKILL)
+	}
+	t.Fatalf("servertest: %v", err)
+	return nil
+}
+
+func (p *Process) start() error {
+	log, err := os.OpenFile(filepath.Join(p.dir, "output.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(p.bin, p.spec.args(p.dir, p.port)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, log, log
+	// A process group of its own: ctrl-C ends the test, which ends the server.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.spec.name, err)
+	}
+	done := make(chan struct{})
+	p.cmd, p.done = cmd, done
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	return p.await()
+}
+
+// await returns when the server answers, has ended or takes too long.
+func (p *Process) await() error {
+	deadline := time.Now().Add(startPatience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := p.spec.ready(p.Addr(), deadline)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not answer on %s: %w", p.spec.name, p.Addr(), err)
+		}
+		select {
+		case <-p.done:
+			out, _ := os.ReadFile(filepath.Join(p.dir, "output.log"))
+			return fmt.Errorf("%s ended at once: %s", p.spec.name, out[max(0, len(out)-2000):])
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *Process) end(sig syscall.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(sig)
+	<-p.done
+	p.cmd = nil
+}
+
+func (p *Process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if p.cmd == nil {
+		p.t.Fatalf("servertest: %v to %s, which is not running", sig, p.spec.name)
+	}
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatalf("servertest: %v to %s: %v", sig, p.spec.name, err)
+	}
+}
+
+func binary(t testing.TB, s spec) string {
+	t.Helper()
+	for _, name := range s.bins {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("BELAY_REQUIRE_SERVERS") == "1" {
+		t.Fatalf("servertest: none of %q is installed, and BELAY_REQUIRE_SERVERS=1: run scripts/deps", s.bins)
+	}
+	t.Skipf("none of %q is installed", s.bins)
+	return ""
+}
+
+// credential is nil unless the test runs as root.
+func credential(users []string) *syscall.Credential {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	for _, name := range append(users, "nobody") {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err1 == nil && err2 == nil {
+			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		}
+	}
+	return nil
+}
+
+// directory is not t.TempDir, which other users cannot enter.
+func directory(t testing.TB, cred *syscall.Credential) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "belay-servertest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if cred != nil {
+		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

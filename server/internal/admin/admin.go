@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/belay-ha/belay/server/internal/gateway"
+)
+
+// Control is what the API looks at and changes.
+type Control interface {
+	Servers() []gateway.ServerInfo
+	Drain(name string, deadline time.Duration) error
+	SetReady(name string) error
+	Maintenance(name string) error
+}
+
+var _ Control = (*gateway.Gateway)(nil)
+
+// Handler returns the API. anyHost lets it be called by host name; otherwise the
+// Host header must be an IP address or localhost, so that no web page can reach
+// it by pointing its own name here.
+func Handler(c Control, anyHost bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /v1/servers", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, c.Servers())
+	})
+	mux.HandleFunc("POST /v1/servers/{name}/drain", func(w http.ResponseWriter, r *http.Request) {
+		var deadline time.Duration
+		if s := r.URL.Query().Get("deadline"); s != "" {
+			var err error
+			if deadline, err = time.ParseDuration(s); err != nil || deadline <= 0 {
+				fail(w, http.StatusBadRequest, fmt.Errorf("deadline %q is not a time; write it like 30s, or leave it out to wait as long as users come", s))
+				return
+			}
+		}
+		order(w, r, c, func(name string) error { return c.Drain(name, deadline) })
+	})
+	mux.HandleFunc("POST /v1/servers/{name}/ready", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.SetReady) })
+	mux.HandleFunc("POST /v1/servers/{name}/maintenance", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.Maintenance) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, GET /v1/servers and POST /v1/servers/{name}/{drain,ready,maintenance}", r.Method, r.URL.Path))
+	})
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusForbidden, errors.New("requests from other web sites are refused"))
+	}))
+	guarded := guard.Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !anyHost && !plainHost(r.Host) {
+			fail(w, http.StatusForbidden, fmt.Errorf("host %q is refused; call the API by IP address or as localhost", r.Host))
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+func plainHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost" || host == ""
+}
+
+// order runs a change and answers with the server as it is after it.
+func order(w http.ResponseWriter, r *http.Request, c Control, do func(string) error) {
+	name := r.PathValue("name")
+	if err := do(name); err != nil {
+		status := http.StatusInternalServerError
+		if errors.Is(err, gateway.ErrNoServer) {
+			status = http.StatusNotFound
+		}
+		fail(w, status, err)
+		return
+	}
+	for _, s := range c.Servers() {
+		if s.Name == name {
+			reply(w, http.StatusOK, s)
+			return
+		}
+	}
+}
+
+func fail(w http.ResponseWriter, status int, err error) {
+	reply(w, status, map[string]string{"error": err.Error()})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}

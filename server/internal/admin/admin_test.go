@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package admin_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/server/internal/admin"
+	"github.com/belay-ha/belay/server/internal/gateway"
+)
+
+// control notes what it is told.
+type control struct{ orders []string }
+
+func (c *control) Servers() []gateway.ServerInfo {
+	return []gateway.ServerInfo{{Pool: "shop", Name: "app1", State: "up"}}
+}
+
+func (c *control) Drain(name string, d time.Duration) error {
+	return c.order(name, fmt.Sprint("drain ", d))
+}
+func (c *control) SetReady(name string) error    { return c.order(name, "ready") }
+func (c *control) Maintenance(name string) error { return c.order(name, "maintenance") }
+
+func (c *control) order(name, what string) error {
+	if name != "app1" {
+		return fmt.Errorf("%w: %q", gateway.ErrNoServer, name)
+	}
+	c.orders = append(c.orders, what)
+	return nil
+}
+
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		method, url, origin string
+		status              int
+		body, order         string
+	}{
+		"healthz":                   {"GET", "http://127.0.0.1/healthz", "", 200, `"ok"`, ""},
+		"list":                      {"GET", "http://127.0.0.1:8081/v1/servers", "", 200, `"name":"app1"`, ""},
+		"drain":                     {"POST", "http://localhost:8081/v1/servers/app1/drain", "", 200, `"state"`, "drain 0s"},
+		"drain_with_deadline":       {"POST", "http://[::1]:8081/v1/servers/app1/drain?deadline=30s", "", 200, `"state"`, "drain 30s"},
+		"drain_with_a_bad_deadline": {"POST", "http://127.0.0.1/v1/servers/app1/drain?deadline=30", "", 400, `"error"`, ""},
+		"ready":                     {"POST", "http://127.0.0.1/v1/servers/app1/ready", "", 200, `"state"`, "ready"},
+		"maintenance":               {"POST", "http://127.0.0.1/v1/servers/app1/maintenance", "", 200, `"state"`, "maintenance"},
+		"unknown_server":            {"POST", "http://127.0.0.1/v1/servers/app9/ready", "", 404, `no such server`, ""},
+		"get_changes_nothing":       {"GET", "http://127.0.0.1/v1/servers/app1/drain", "", 404, `"error"`, ""},
+		"other_web_site_refused":    {"POST", "http://127.0.0.1/v1/servers/app1/drain", "https://evil.example", 403, `"error"`, ""},
+		"rebound_host_name_refused": {"POST", "http://evil.example/v1/servers/app1/drain", "http://evil.example", 403, `"error"`, ""},
+		"rebound_host_may_not_read": {"GET", "http://evil.example/v1/servers", "", 403, `"error"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &control{}
+			r := httptest.NewRequest(tc.method, tc.url, nil)
+			if tc.origin != "" {
+				r.Header.Set("Origin", tc.origin)
+			}
+			w := httptest.NewRecorder()
+			admin.Handler(c, false).ServeHTTP(w, r)
+			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if got := strings.Join(c.orders, ","); got != tc.order {
+				t.Errorf("order %q, want %q", got, tc.order)
+			}
+		})
+	}
+}
+
+func TestRemoteAPIMayBeCalledByName(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	admin.Handler(&control{}, true).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
+	if w.Code != 200 {
+		t.Fatal(w.Code)
+	}
+}

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"log/slog"
+	"time"
+)
+
+// log writes the line of one request. Never cookies, never the query: both may
+// hold secrets.
+func (x *exchange) log() {
+	if x.g.access == nil {
+		return
+	}
+	client := ""
+	if x.client.IP.IsValid() {
+		client = x.client.IP.String()
+	}
+	server := ""
+	if len(x.servers) > 0 {
+		server = x.servers[len(x.servers)-1]
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs,
+		slog.String("client", client),
+		slog.String("method", x.r.Method),
+		slog.String("host", x.r.Host),
+		slog.String("path", x.r.URL.Path),
+		slog.Int("status", x.status),
+		slog.Int64("bytes", x.bytes),
+		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
+		slog.String("server", server),
+		slog.Int("attempts", len(x.servers)),
+		slog.String("outcome", x.outcome),
+	)
+	if len(x.retries) > 0 {
+		attrs = append(attrs, slog.Any("tried", x.servers), slog.Any("retries", x.retries))
+	}
+	x.g.access.LogAttrs(x.ctx, slog.LevelInfo, "request", attrs...)
+}

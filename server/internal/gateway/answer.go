@@ -1,0 +1,201 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
+)
+
+// interim passes on a 1xx answer.
+func (x *exchange) interim(resp *http.Response) {
+	h := x.w.Header()
+	copyAnswerHeader(h, resp.Header)
+	x.w.WriteHeader(resp.StatusCode)
+	clear(h)
+}
+
+// answer passes on the answer of server i. It reports false if the library
+// refused the attempt and another server may have it.
+func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
+	if a.fenced && resp.StatusCode == http.StatusServiceUnavailable {
+		if why := x.refused(resp.Header.Get(wire.HeaderAttempt)); why != "" {
+			if a.giveUp(); why == "attempt_expired" {
+				x.failed = unknown(http.StatusServiceUnavailable, "The request took longer than its server was trusted.", why)
+			}
+			x.fence = time.Time{} // the library has said that it did not take effect
+			return x.move(why)
+		}
+	}
+	a.body()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.tunnel(i, a, resp)
+		return true
+	}
+	x.head(i, resp)
+	x.status, x.outcome = resp.StatusCode, "answered"
+	x.w.WriteHeader(resp.StatusCode)
+	err := x.copyBody(a, resp)
+	upErr := x.finishUpload(err == nil)
+	reusable := a.end() && err == nil && upErr == nil && !resp.Close && framed(x.r, resp)
+	if reusable {
+		a.conn.Release()
+	} else {
+		a.conn.Close()
+	}
+	if err == nil {
+		trailers(x.w.Header(), resp)
+		return true
+	}
+	x.cut = true
+	switch {
+	case x.ctx.Err() != nil || errors.Is(err, errClient):
+		x.outcome = "client_gone"
+	case errors.Is(err, errSilent):
+		x.outcome = "body_silent"
+	default:
+		x.outcome = "body_broken"
+	}
+	return true
+}
+
+// refused reports why the request may go to another server although it was
+// answered; empty: the answer is final.
+func (x *exchange) refused(said string) string {
+	if x.msg.upload.Begun() {
+		return ""
+	}
+	switch {
+	case said == wire.AttemptRefused: // it never ran
+		return "attempt_refused"
+	case said == wire.AttemptExpired && x.repeat(): // it ran, but the session was not changed
+		return "attempt_expired"
+	}
+	return ""
+}
+
+// head writes the header fields of the final answer.
+func (x *exchange) head(i int, resp *http.Response) {
+	h := x.w.Header()
+	copyAnswerHeader(h, resp.Header)
+	if h["Content-Type"] == nil {
+		h["Content-Type"] = nil // what the app left out is not ours to guess
+	}
+	x.stick(h, i)
+	if len(resp.Trailer) > 0 {
+		for name := range resp.Trailer {
+			h.Add("Trailer", name)
+		}
+	}
+}
+
+// stick tells the client which server answered, if it does not know.
+func (x *exchange) stick(h http.Header, i int) {
+	s := x.g.cfg.Sticky
+	if s == nil {
+		return
+	}
+	kept := h["Set-Cookie"][:0:0]
+	for _, line := range h["Set-Cookie"] {
+		if name, _, _ := strings.Cut(line, "="); strings.TrimSpace(name) != s.Cookie {
+			kept = append(kept, line)
+		}
+	}
+	if value := x.g.stick.Value(i); value != x.cookie {
+		kept = append(kept, (&http.Cookie{
+			Name: s.Cookie, Value: value, Path: "/", HttpOnly: true,
+			SameSite: http.SameSiteLaxMode, Secure: s.Secure || x.r.TLS != nil,
+		}).String())
+	}
+	if len(kept) > 0 {
+		h["Set-Cookie"] = kept
+	} else {
+		delete(h, "Set-Cookie")
+	}
+}
+
+var errClient = errors.New("gateway: client does not take the answer")
+
+// copyBuffers hold bodies on their way.
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// copyBody passes the body on as it comes: whenever nothing more is at hand,
+// what there is goes to the client.
+func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
+	if resp.Body == http.NoBody || resp.ContentLength == 0 || x.r.Method == http.MethodHead {
+		return nil
+	}
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	flush := http.NewResponseController(x.w).Flush
+	if !a.conn.Pending() && flush() != nil {
+		return errClient
+	}
+	for {
+		n, err := resp.Body.Read(buf[:])
+		if n > 0 {
+			m, werr := x.w.Write(buf[:n])
+			x.bytes += int64(m)
+			if werr != nil {
+				return errClient
+			}
+		}
+		switch {
+		case err == io.EOF || x.bytes == resp.ContentLength:
+			return nil
+		case err != nil:
+			return err
+		}
+		if !a.conn.Pending() && flush() != nil {
+			return errClient
+		}
+	}
+}
+
+// uploadLinger is how long an upload may go on after the end of the answer. One
+// that the server has read to its end is through in no time.
+const uploadLinger = 50 * time.Millisecond
+
+// finishUpload ends the upload beside an answer that is complete, or broken. An
+// upload that is not through then makes both connections useless.
+func (x *exchange) finishUpload(ok bool) error {
+	u := x.msg.upload
+	if !u.Begun() {
+		return nil
+	}
+	if ok {
+		_ = http.NewResponseController(x.w).Flush()
+		t := time.NewTimer(uploadLinger)
+		defer t.Stop()
+		select {
+		case <-u.Done():
+			return u.Err()
+		case <-t.C:
+		}
+	}
+	x.stopUpload()
+	return upstream.ErrBody
+}
+
+// framed reports whether the end of the answer was marked, so that another may
+// follow on the connection.
+func framed(r *http.Request, resp *http.Response) bool {
+	return resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 || r.Method == http.MethodHead || resp.Body == http.NoBody
+}
+
+func trailers(h http.Header, resp *http.Response) {
+	for name, values := range resp.Trailer {
+		if hopByHop(name) || private(name) {
+			continue
+		}
+		h[name] = values
+	}
+}

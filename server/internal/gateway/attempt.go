@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
+)
+
+var (
+	errSilent  = errors.New("gateway: server is silent and its deadline has passed")
+	errTimeout = errors.New("gateway: no answer within the time-out")
+)
+
+// attempt is one try at one request on one server, and the Watch over its
+// connection. It is used by the goroutine of its request only, except for conn,
+// which the lease wakes.
+type attempt struct {
+	b        *backend
+	l        *lease
+	ctx      context.Context //nolint:containedctx // lives as long as the request
+	conn     *upstream.Conn
+	upload   *upstream.Upload // nil: the whole request was sent before the wait began
+	id       uint64
+	fenced   bool      // the server has the library and got the deadline
+	repeat   bool      // the request may go to another server
+	sent     time.Time // when it began
+	deadline time.Time
+	seen     leaseState
+	stalled  time.Duration // body: next pause between questions; zero: still waiting for the head
+	stop     func() bool   // ends the watch over ctx; nil: not begun
+
+	prev, next *attempt
+}
+
+func (b *backend) begin(ctx context.Context, c *upstream.Conn) *attempt {
+	now := time.Now()
+	a := &attempt{
+		b: b, l: b.current(), ctx: ctx, conn: c,
+		id: b.g.ids.Add(1), fenced: b.library.Load(),
+		sent: now, deadline: now.Add(b.g.cfg.fenceSpan()),
+	}
+	b.inFlight.Add(1)
+	c.Begin(a)
+	a.l.add(a)
+	return a
+}
+
+// header is the deadline as the server gets it.
+func (a *attempt) header() string {
+	return wire.Attempt{Holder: a.l.holder, ID: a.id, Deadline: a.deadline}.String()
+}
+
+// patient starts the clock of the wait for an answer.
+func (a *attempt) patient() {
+	a.conn.WakeAt(a.sent.Add(a.b.g.cfg.Patience))
+	if a.changed() {
+		a.conn.WakeAt(longAgo)
+	}
+}
+
+// body says that the head of the answer is here: the server has committed, so
+// there is no deadline any more, only the question whether it lives.
+func (a *attempt) body() { a.stalled = a.b.g.cfg.Patience }
+
+// fence is when another server may have the request.
+func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.b.g.cfg.ClockSkew) }
+
+// end is for an attempt that was answered. It reports whether the connection is
+// still ours alone, so that it may be used again.
+func (a *attempt) end() bool {
+	a.b.inFlight.Add(-1)
+	a.l.remove(a)
+	return a.stop == nil || a.stop()
+}
+
+// giveUp is for an attempt that may still run. It returns its fence.
+func (a *attempt) giveUp() time.Time {
+	a.b.inFlight.Add(-1)
+	skew := a.b.g.cfg.ClockSkew
+	fence := a.l.giveUp(a, skew).Add(skew)
+	if a.stop != nil {
+		a.stop()
+	}
+	a.conn.Close()
+	return fence
+}
+
+// Silence decides how long to wait on. The deadline is set before looking again
+// whether something has changed, so that no wake-up is lost.
+func (a *attempt) Silence() error {
+	if a.stop == nil {
+		// Only requests that wait pay for hearing at once of a client that left.
+		a.stop = context.AfterFunc(a.ctx, func() { a.conn.WakeAt(longAgo) })
+	}
+	for {
+		if err := a.ctx.Err(); err != nil {
+			return err
+		}
+		a.seen = a.l.is()
+		next, err := a.verdict(time.Now())
+		if err != nil {
+			return err
+		}
+		a.conn.WakeAt(next)
+		if !a.changed() {
+			return nil
+		}
+	}
+}
+
+func (a *attempt) changed() bool { return a.ctx.Err() != nil || a.l.is() != a.seen }
+
+func (a *attempt) verdict(now time.Time) (time.Time, error) {
+	if a.stalled > 0 {
+		return a.bodyVerdict(now)
+	}
+	cfg := &a.b.g.cfg
+	limit := a.limit(now)
+	if !now.Before(limit) {
+		return limit, errTimeout
+	}
+	switch a.seen {
+	case leaseSilent:
+		return a.untilFence(now, limit)
+	case leaseClosed:
+		// It takes no connections, but it still has ours: it is being stopped,
+		// and may well answer. Its deadline cannot be renewed, though.
+		if a.fenced && a.repeat {
+			return a.untilFence(now, limit)
+		}
+		return limit, nil
+	}
+	if due := later(a.conn.Heard(), a.l.lastAlive()).Add(cfg.Patience); now.Before(due) {
+		return earlier(due, limit), nil
+	}
+	a.b.ask(a.l)
+	return earlier(now.Add(cfg.Probe), limit), nil
+}
+
+// untilFence goes on listening until the request may be moved: an answer that
+// comes before is as good as any.
+func (a *attempt) untilFence(now, limit time.Time) (time.Time, error) {
+	fence := a.fence()
+	if !now.Before(fence) {
+		return fence, errSilent
+	}
+	return earlier(fence, limit), nil
+}
+
+// limit is the end of the longest wait, counted from the end of the upload.
+func (a *attempt) limit(now time.Time) time.Time {
+	from := a.sent
+	if a.upload != nil {
+		if from = a.upload.Ended(); from.IsZero() {
+			from = now
+		}
+	}
+	return from.Add(a.b.g.cfg.Timeout)
+}
+
+// bodyVerdict waits as long as the server lives: a stream may be quiet. Pauses
+// between questions grow.
+func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
+	cfg := &a.b.g.cfg
+	if a.seen == leaseSilent {
+		return now, errSilent
+	}
+	if a.seen == leaseClosed {
+		return now.Add(time.Hour), nil
+	}
+	heard := a.conn.Heard()
+	if now.Before(heard.Add(cfg.Patience)) {
+		a.stalled = cfg.Patience
+	}
+	if due := later(heard, a.l.lastAlive()).Add(a.stalled); now.Before(due) {
+		return due, nil
+	}
+	a.stalled = min(2*a.stalled, 10*cfg.Patience)
+	a.b.ask(a.l)
+	return now.Add(cfg.Probe), nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,301 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/server/internal/gateway/balance"
+	"github.com/belay-ha/belay/server/internal/gateway/clientip"
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
+)
+
+// exchange is one request of a client, with all the tries it takes.
+type exchange struct {
+	g      *Gateway
+	w      http.ResponseWriter
+	r      *http.Request
+	ctx    context.Context //nolint:containedctx // that of r
+	start  time.Time
+	client clientip.Client
+	cookie string // value of the sticky cookie that came
+	msg    message
+	tried  balance.Set
+	fence  time.Time // no other server may have the request before; zero: none waits
+	failed *refusal  // what to answer if no server is left
+
+	// For the log, and what the answer was.
+	servers []string
+	retries []string
+	status  int
+	bytes   int64
+	outcome string
+	cut     bool // the client must see that the answer is not whole
+}
+
+// ServeHTTP sends the request to a server and its answer to the client.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{g: g, w: w, r: r, ctx: r.Context(), start: time.Now()}
+	defer x.finish()
+	if !x.prepare() {
+		return
+	}
+	for {
+		i, ok := g.pool.Pick(x.cookie, &x.tried, time.Now())
+		if !ok {
+			x.noServer()
+			return
+		}
+		x.tried.Add(i)
+		if x.try(i) {
+			return
+		}
+	}
+}
+
+// finish writes the log, whatever happened.
+func (x *exchange) finish() {
+	x.msg.free()
+	x.log()
+	if x.cut {
+		panic(http.ErrAbortHandler) // closes the connection: all that is left to say
+	}
+}
+
+func (x *exchange) prepare() bool {
+	r := x.r
+	x.client = x.g.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"])
+	target, err := target(r)
+	if err != nil {
+		x.refuse(&refusal{status: http.StatusNotImplemented, text: "This gateway does not tunnel: ask for a path."})
+		return false
+	}
+	cookies := r.Header["Cookie"]
+	if s := x.g.cfg.Sticky; s != nil && len(cookies) > 0 {
+		x.cookie, cookies = cutCookie(cookies, s.Cookie)
+	}
+	if err := x.msg.readBody(r); err != nil {
+		x.badBody()
+		return false
+	}
+	if u := x.msg.upload; u != nil {
+		u.Trailer = r.Trailer
+		// Else the server would swallow the body before the answer's first byte.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
+	x.msg.writeHead(make([]byte, 0, 1024), r, target, x.client, cookies)
+	return true
+}
+
+// repeat reports whether the request, once sent, may be sent again.
+func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun() }
+
+// try runs the request on one server. It reports whether the client has an
+// answer; if not, another server may have the request, now.
+func (x *exchange) try(i int) bool {
+	b := x.g.backends[i]
+	x.servers = append(x.servers, b.name)
+	for again := false; ; again = true {
+		c, err := b.connect(x.ctx, again)
+		if err != nil {
+			return x.noConnection(b, err)
+		}
+		a := b.begin(x.ctx, c)
+		resp, sent, err := x.send(a)
+		if err == nil {
+			return x.answer(i, a, resp)
+		}
+		if x.stale(a, err, sent) {
+			// The server hung up on an idle connection while we wrote to it. It is
+			// the same process that gets the request again, so nothing need be awaited.
+			if f := a.giveUp(); sent {
+				x.fence = f
+			}
+			x.retries = append(x.retries, "stale_connection")
+			continue
+		}
+		return x.lost(b, a, sent, err)
+	}
+}
+
+func (b *backend) connect(ctx context.Context, fresh bool) (*upstream.Conn, error) {
+	if fresh {
+		return b.conns.Open(ctx)
+	}
+	return b.conns.Get(ctx)
+}
+
+// send writes the request and waits for the head of the answer; interim answers
+// go to the client at once. sent is false if no byte can have reached the server.
+func (x *exchange) send(a *attempt) (resp *http.Response, sent bool, err error) {
+	head := x.msg.head[:len(x.msg.head):len(x.msg.head)]
+	if a.fenced {
+		head = field(x.msg.head, wire.HeaderAttempt, a.header()) // into spare room: one attempt at a time
+	}
+	head = append(head, "\r\n"...)
+	sent, err = a.conn.Send(head, x.msg.body, a.deadline)
+	if err != nil {
+		return nil, sent, err
+	}
+	a.repeat = x.repeat()
+	if u := x.msg.upload; u != nil {
+		a.upload, a.repeat = u, false
+		u.Start(a.conn)
+	}
+	a.patient()
+	for interim := 0; ; interim++ {
+		resp, err = a.conn.Answer(x.r)
+		switch {
+		case err != nil:
+			return nil, true, err
+		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
+			return resp, true, nil
+		case interim >= maxInterim:
+			return nil, true, upstream.ErrAnswer
+		case resp.StatusCode != http.StatusContinue: // the client got its own
+			x.interim(resp)
+		}
+	}
+}
+
+const maxInterim = 16
+
+// staleWindow is how soon a hang-up must come to have crossed with the request.
+// Later ones broke off something that ran.
+const staleWindow = 50 * time.Millisecond
+
+func (x *exchange) stale(a *attempt, err error, sent bool) bool {
+	c := a.conn
+	return c.Reused && time.Since(a.sent) < staleWindow && !c.Answered() && errors.Is(err, upstream.ErrBroken) && x.ctx.Err() == nil &&
+		(!sent || x.repeat()) && !x.msg.upload.Begun()
+}
+
+// noConnection handles a server to which nothing could be written.
+func (x *exchange) noConnection(b *backend, err error) bool {
+	if x.ctx.Err() != nil {
+		x.gone()
+		return true
+	}
+	if errors.Is(err, upstream.ErrLocal) {
+		x.g.log.Error("no connection can be opened", "server", b.name, "error", err)
+		x.refuse(&refusal{status: http.StatusServiceUnavailable, text: "The gateway is out of connections; try again.", outcome: "out_of_connections"})
+		return true
+	}
+	b.noticed(err)
+	if errors.Is(err, upstream.ErrRefused) {
+		x.fence = time.Time{} // whatever ran there is dead
+		return x.move("refused")
+	}
+	return x.move("unreachable")
+}
+
+// lost handles an attempt whose request was written, at least in part, and whose
+// answer did not come.
+func (x *exchange) lost(b *backend, a *attempt, sent bool, err error) bool {
+	repeat := x.repeat()
+	fence := a.giveUp()
+	upErr := x.stopUpload()
+	switch {
+	case x.ctx.Err() != nil:
+		x.gone()
+		return true
+	case errors.Is(upErr, upstream.ErrBody):
+		x.badBody()
+		return true
+	case errors.Is(err, errTimeout):
+		x.refuse(unknown(http.StatusGatewayTimeout, "The server took too long to answer.", "timeout"))
+		return true
+	case errors.Is(err, errSilent):
+		x.failed = unknown(http.StatusGatewayTimeout, "The server stopped answering.", "silent")
+		if !repeat {
+			x.refuse(x.failed)
+			return true
+		}
+		return x.move("silent") // its fence has passed
+	case errors.Is(err, upstream.ErrBroken):
+		if !sent && x.msg.upload.Begun() {
+			sent = true
+		}
+		if !sent {
+			return x.move("broken_before_send")
+		}
+		x.failed = unknown(http.StatusBadGateway, "The connection to the server broke before its answer.", "broken")
+		if !repeat {
+			b.g.asks.Go(func() { b.refused(context.Background()) }) // so that nobody else runs into it
+			x.refuse(x.failed)
+			return true
+		}
+		x.fence = later(x.fence, fence)
+		if !b.awaitDeath(x.ctx, x.fence) {
+			return x.move("broken")
+		}
+		x.fence = time.Time{}
+		return x.move("dead")
+	}
+	x.g.log.Warn("server sent something that is not HTTP", "server", b.name, "error", err)
+	x.refuse(unknown(http.StatusBadGateway, "The server's answer could not be understood.", "malformed_answer"))
+	return true
+}
+
+// awaitDeath returns true as soon as the server is known to be dead, or false at
+// the fence or when the client has left.
+func (b *backend) awaitDeath(ctx context.Context, fence time.Time) bool {
+	for {
+		if b.refused(ctx) {
+			return true
+		}
+		left := time.Until(fence)
+		if left <= 0 || !sleep(ctx, min(left, 50*time.Millisecond)) {
+			return false
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// move notes why the request goes to another server, and waits for what is left
+// of its fence. It reports whether the exchange is over.
+func (x *exchange) move(why string) bool {
+	x.retries = append(x.retries, why)
+	if left := time.Until(x.fence); !x.fence.IsZero() && left > 0 {
+		sleep(x.ctx, left)
+	}
+	x.fence = time.Time{}
+	if x.ctx.Err() != nil {
+		x.gone()
+		return true
+	}
+	return false
+}
+
+// stopUpload ends an upload that is still going on, and returns how it ended.
+func (x *exchange) stopUpload() error {
+	u := x.msg.upload
+	if !u.Begun() {
+		return nil
+	}
+	select {
+	case <-u.Done():
+	default:
+		// The goroutine may wait for the client: nothing else reaches it there.
+		x.w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(x.w).SetReadDeadline(longAgo)
+		<-u.Done()
+		return nil // we broke it off ourselves
+	}
+	return u.Err()
+}

@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
+)
+
+// tunnels are the connections that speak something other than HTTP by now. The
+// HTTP server has forgotten them, so they are kept here until they end.
+type tunnels struct {
+	mu     sync.Mutex
+	closed bool
+	open   map[net.Conn]struct{}
+	wg     sync.WaitGroup
+}
+
+func (t *tunnels) add(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	if t.open == nil {
+		t.open = make(map[net.Conn]struct{})
+	}
+	t.open[c] = struct{}{}
+	t.wg.Add(1)
+	return true
+}
+
+func (t *tunnels) remove(c net.Conn) {
+	t.mu.Lock()
+	delete(t.open, c)
+	t.mu.Unlock()
+	t.wg.Done()
+}
+
+func (t *tunnels) close() {
+	t.mu.Lock()
+	t.closed = true
+	for c := range t.open {
+		c.Close()
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+}
+
+// tunnel connects client and server after a 101, until either end closes.
+func (x *exchange) tunnel(i int, a *attempt, resp *http.Response) {
+	if proto := upgrade(x.r.Header); proto == "" || !strings.EqualFold(proto, resp.Header.Get("Upgrade")) || x.msg.upload != nil {
+		a.giveUp()
+		x.stopUpload()
+		x.refuse(unknown(http.StatusBadGateway, "The server changed to a protocol that was not asked for.", "malformed_answer"))
+		return
+	}
+	var out bytes.Buffer
+	h := make(http.Header)
+	copyAnswerHeader(h, resp.Header)
+	x.stick(h, i)
+	out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + resp.Header.Get("Upgrade") + "\r\n")
+	_ = h.Write(&out)
+	out.WriteString("\r\n")
+
+	alone := a.end()
+	if !alone { // the client left at this moment
+		a.conn.Close()
+		x.gone()
+		return
+	}
+	x.status, x.outcome = http.StatusSwitchingProtocols, "tunnel"
+	client, rw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		a.conn.Close()
+		x.gone()
+		return
+	}
+	defer client.Close()
+	b := a.b
+	b.inFlight.Add(1)
+	defer b.inFlight.Add(-1)
+	if !x.g.tunnels.add(client) {
+		a.conn.Close()
+		return
+	}
+	defer x.g.tunnels.remove(client)
+	client.SetDeadline(time.Time{})
+	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	x.bytes = join(client, a.conn, &out, ahead)
+}
+
+// join copies both ways until one end closes, and returns the bytes that went to
+// the client.
+func join(client net.Conn, c *upstream.Conn, head *bytes.Buffer, ahead []byte) int64 {
+	server, behind := c.Tunnel()
+	head.Write(behind)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer client.Close()
+		defer server.Close()
+		if _, err := server.Write(ahead); err == nil {
+			_, _ = io.Copy(server, client)
+		}
+	})
+	var n int64
+	if _, err := client.Write(head.Bytes()); err == nil {
+		n, _ = io.Copy(client, server)
+	}
+	server.Close()
+	client.Close()
+	wg.Wait()
+	return n
+}

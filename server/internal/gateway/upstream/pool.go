@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// DialFunc opens a connection, like net.Dialer.DialContext.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Pool keeps idle connections to one server. It has no goroutine: a connection
+// is looked at when it is wanted. Safe for concurrent use.
+type Pool struct {
+	Address string
+	Dialer  DialFunc
+	Timeout time.Duration // of opening a connection
+
+	mu   sync.Mutex
+	idle []*Conn // the newest last
+}
+
+const (
+	maxIdle = 256
+	// idleTimeout is below what app servers usually allow, so that the gateway
+	// is the one who hangs up.
+	idleTimeout = 30 * time.Second
+)
+
+// Get returns an idle connection that is still good, or a new one.
+func (p *Pool) Get(ctx context.Context) (*Conn, error) {
+	for {
+		c := p.pop()
+		if c == nil {
+			return p.Open(ctx)
+		}
+		if time.Since(c.released) < idleTimeout && quiet(c.nc) {
+			c.Reused, c.heard = true, false
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// Open returns a new connection.
+func (p *Pool) Open(ctx context.Context) (*Conn, error) {
+	nc, err := p.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(p, nc), nil
+}
+
+// Dial opens a plain connection, for questions beside the traffic. Its errors
+// wrap ErrRefused, ErrUnreachable or ErrLocal.
+func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
+	dctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	nc, err := p.Dialer(dctx, "tcp", p.Address)
+	if err != nil {
+		return nil, dialError(ctx, p.Address, err)
+	}
+	return nc, nil
+}
+
+// CloseIdle hangs up on every idle connection.
+func (p *Pool) CloseIdle() {
+	for c := p.pop(); c != nil; c = p.pop() {
+		c.Close()
+	}
+}
+
+func (p *Pool) pop() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c
+}
+
+func (p *Pool) push(c *Conn) {
+	c.released = time.Now()
+	p.mu.Lock()
+	if len(p.idle) >= maxIdle {
+		p.mu.Unlock()
+		c.Close()
+		return
+	}
+	var old *Conn
+	if len(p.idle) > 0 && c.released.Sub(p.idle[0].released) > idleTimeout {
+		old = p.idle[0] // one a time keeps the list short without a sweeper
+		p.idle = append(p.idle[:0], p.idle[1:]...)
+	}
+	p.idle = append(p.idle, c)
+	p.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+}

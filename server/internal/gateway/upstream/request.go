@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Send writes the head and a whole body. It reports whether a byte may have
+// reached the server; if not, the request certainly did not run. A server that
+// takes no bytes is given until limit.
+func (c *Conn) Send(head, body []byte, limit time.Time) (sent bool, err error) {
+	large := len(head)+len(body) > inlineWrite
+	if large {
+		c.nc.SetWriteDeadline(limit)
+		defer c.nc.SetWriteDeadline(time.Time{})
+	}
+	bufs := net.Buffers{head}
+	if len(body) > 0 {
+		bufs = append(bufs, body)
+	}
+	n, err := bufs.WriteTo(c.nc)
+	if err == nil {
+		return true, nil
+	}
+	if large && errors.Is(err, os.ErrDeadlineExceeded) {
+		return true, nil // it may yet read; the Watch decides
+	}
+	return n > 0, fmt.Errorf("%w: write: %w", ErrBroken, err)
+}
+
+// inlineWrite is what the buffers of a socket take without waiting for the server.
+const inlineWrite = 16 << 10
+
+// Upload sends the rest of a body beside the wait for the answer.
+type Upload struct {
+	Body    io.Reader
+	Length  int64       // bytes in Body; negative: unknown, sent in chunks
+	Trailer http.Header // read once Body has ended
+
+	begun atomic.Bool
+	ended atomic.Int64 // unix nanoseconds of the end; 0: not yet
+	done  chan struct{}
+	err   error
+}
+
+// Begun reports whether anything was read from Body: after that the request
+// cannot be sent a second time.
+func (u *Upload) Begun() bool { return u != nil && u.begun.Load() }
+
+// Ended returns when the body was sent; zero: it was not yet.
+func (u *Upload) Ended() time.Time {
+	if ns := u.ended.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// Start sends the body in a goroutine of its own. Wait must follow.
+func (u *Upload) Start(c *Conn) {
+	u.done = make(chan struct{})
+	u.begun.Store(true)
+	go func() {
+		defer close(u.done)
+		u.err = u.send(c)
+		if u.err != nil {
+			if errors.Is(u.err, ErrBody) {
+				c.Close() // a body cut short must not look complete, nor be followed by anything
+			}
+			return
+		}
+		u.ended.Store(time.Now().UnixNano())
+	}()
+}
+
+// Done is closed when the goroutine has ended.
+func (u *Upload) Done() <-chan struct{} { return u.done }
+
+// Err returns how the upload ended; valid after Done. It wraps ErrBody or ErrBroken.
+func (u *Upload) Err() error { return u.err }
+
+func (u *Upload) send(c *Conn) error {
+	buf := make([]byte, 32<<10)
+	out := make([]byte, 0, len(buf)+16)
+	var total int64
+	for {
+		n, err := u.Body.Read(buf)
+		total += int64(n)
+		if n > 0 {
+			out = out[:0]
+			if u.Length < 0 {
+				out = strconv.AppendInt(out, int64(n), 16)
+				out = append(append(append(out, "\r\n"...), buf[:n]...), "\r\n"...)
+			} else {
+				out = append(out, buf[:n]...)
+			}
+			if _, err := c.nc.Write(out); err != nil {
+				return fmt.Errorf("%w: write: %w", ErrBroken, err)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrBody, err)
+		}
+	}
+	if u.Length >= 0 {
+		if total != u.Length {
+			return fmt.Errorf("%w: %d of %d bytes", ErrBody, total, u.Length)
+		}
+		return nil
+	}
+	out = append(out[:0], "0\r\n"...)
+	for name, values := range u.Trailer {
+		for _, v := range values {
+			out = append(append(append(append(out, name...), ": "...), v...), "\r\n"...)
+		}
+	}
+	if _, err := c.nc.Write(append(out, "\r\n"...)); err != nil {
+		return fmt.Errorf("%w: write: %w", ErrBroken, err)
+	}
+	return nil
+}

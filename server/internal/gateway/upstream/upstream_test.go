@@ -1,0 +1,175 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
+)
+
+// server accepts connections and hands them to the test.
+func server(t *testing.T) (*upstream.Pool, <-chan net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	conns := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns <- c
+		}
+	}()
+	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext, Timeout: 10 * time.Second}
+	t.Cleanup(p.CloseIdle)
+	return p, conns
+}
+
+// never is a Watch that gives up the first time it is asked.
+type never struct{ err error }
+
+func (n never) Silence() error { return n.err }
+
+// exchange runs one request; the peer's side answers with text.
+func exchange(t *testing.T, p *upstream.Pool, peer <-chan net.Conn, last net.Conn, text string) (*upstream.Conn, net.Conn) {
+	t.Helper()
+	c, err := p.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Reused {
+		last = <-peer
+	}
+	c.Begin(never{errors.New("gave up")})
+	if sent, err := c.Send([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), nil, time.Now().Add(time.Minute)); !sent || err != nil {
+		t.Fatal(sent, err)
+	}
+	c.WakeAt(time.Now().Add(time.Minute))
+	if _, err := http.ReadRequest(bufio.NewReader(last)); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(last, text)
+	resp, err := c.Answer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	return c, last
+}
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+func TestGoodConnectionIsUsedAgain(t *testing.T) {
+	p, conns := server(t)
+	c, peer := exchange(t, p, conns, nil, ok)
+	c.WakeAt(time.Unix(1, 0)) // a deadline long past must not make it look bad
+	c.Release()
+	c, peer = exchange(t, p, conns, peer, ok)
+	defer peer.Close()
+	if !c.Reused || !c.Answered() {
+		t.Error("a new connection though the old one was good")
+	}
+	c.Release()
+}
+
+func TestDeadConnectionIsNotUsedAgain(t *testing.T) {
+	for name, spoil := range map[string]func(net.Conn){
+		"closed":           func(c net.Conn) { c.Close() },
+		"reset":            func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() },
+		"unasked_for_byte": func(c net.Conn) { c.Write([]byte("HTTP/1.1 200 OK\r\n")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, conns := server(t)
+			c, peer := exchange(t, p, conns, nil, ok)
+			defer peer.Close()
+			c.Release()
+			spoil(peer)
+			c, err := p.Get(t.Context())
+			if err != nil || c.Reused {
+				t.Error("a spoiled connection was handed out", err)
+			}
+			c.Close()
+		})
+	}
+}
+
+func TestLeftoverBytesSpoilTheConnection(t *testing.T) {
+	p, conns := server(t)
+	c, peer := exchange(t, p, conns, nil, ok+"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+	defer peer.Close()
+	c.Release()
+	if c, err := p.Get(t.Context()); err != nil || c.Reused {
+		t.Error("the rest would be taken for the next user's answer", err)
+	} else {
+		c.Close()
+	}
+}
+
+func TestSilenceIsForTheWatchToJudge(t *testing.T) {
+	p, conns := server(t)
+	c, err := p.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer := <-conns
+	defer peer.Close()
+	why := errors.New("gave up")
+	for _, part := range []string{"", "HTTP/1.1 200", " OK\r\nA: b"} { // nothing, or half a head
+		io.WriteString(peer, part)
+		c.Begin(never{why})
+		c.WakeAt(time.Now().Add(-time.Second))
+		if _, err := c.Answer(nil); !errors.Is(err, why) {
+			t.Errorf("after %q: %v", part, err)
+		}
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want error
+	}{
+		"refused":         {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, upstream.ErrRefused},
+		"no_route":        {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, upstream.ErrUnreachable},
+		"too_slow":        {os.ErrDeadlineExceeded, upstream.ErrUnreachable},
+		"our_descriptors": {os.NewSyscallError("socket", syscall.EMFILE), upstream.ErrLocal},
+		"our_ports":       {os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), upstream.ErrLocal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &upstream.Pool{Address: "app:1", Timeout: time.Second, Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, tc.err }}
+			if _, err := p.Get(t.Context()); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "app:1") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestRefusedForReal(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext, Timeout: 10 * time.Second}
+	if _, err := p.Open(t.Context()); !errors.Is(err, upstream.ErrRefused) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,482 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// holder is the memory of Sticky mode: the sessions that this node holds, some
+// of them ahead of the store. What a request changes is applied here, under the
+// same rule as in a store: on the revision it was made from. The store follows,
+// before the answer or later.
+type holder struct {
+	m      *Manager
+	limit  int // of sessions that are held
+	behind int // of sessions that the store may be behind with
+
+	mu    sync.Mutex
+	open  bool // run is there to bring changes to the store
+	held  map[ID]*holding
+	dirty map[ID]time.Time // since when the store is behind
+	wake  chan struct{}    // one place: something became dirty
+	// writes counts this node's writes past what is held, by hash. A record is
+	// held only if none began since it was read or written: else it may not be
+	// what the store has.
+	writes [256]uint32
+}
+
+// holding is one session that this node holds. Guarded by holder.mu.
+type holding struct {
+	rec     Record    // as this node's requests see it
+	stored  Record    // as the store has it, as far as we know
+	checked time.Time // when we last knew
+	// flushing is not nil while a write to the store is under way; it is closed
+	// when that has ended.
+	flushing chan struct{}
+}
+
+func newHolder(m *Manager, o *Options) *holder {
+	return &holder{
+		m: m, limit: o.MaxHeld, behind: o.MaxBehind,
+		held: make(map[ID]*holding), dirty: make(map[ID]time.Time), wake: make(chan struct{}, 1),
+	}
+}
+
+// get returns the record if it may be used without asking the store.
+func (h *holder) get(id ID, known Rev) (Record, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.held[id]
+	if x == nil || x.rec.Rev.Compare(known) < 0 || x.rec.Expired(time.Now()) {
+		return Record{}, false
+	}
+	if c := (Held{Checked: x.checked}); !c.trusted(h.m.opts.MaxStale) {
+		return Record{}, false
+	}
+	return x.rec, true
+}
+
+// owns reports whether the session is held, trusted or not.
+func (h *holder) owns(id ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held[id] != nil
+}
+
+// mark is taken before a record is read that is to be held.
+func (h *holder) mark(id ID) uint32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.writes[id.Hash[0]]
+}
+
+// begin announces a write to the store past what is held; false: it is held.
+func (h *holder) begin(id ID) (mark uint32, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held[id] != nil {
+		return 0, false
+	}
+	h.writes[id.Hash[0]]++
+	return h.writes[id.Hash[0]], true
+}
+
+// put begins to hold what the store has. mark is from before it was read or written.
+func (h *holder) put(id ID, rec Record, checked time.Time, mark uint32) {
+	rec.CAS = 0
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.held[id] != nil || h.writes[id.Hash[0]] != mark:
+		return
+	case len(h.held) >= h.limit && !h.evict():
+		return // everything held is ahead of the store: this one is used unheld
+	}
+	h.held[id] = &holding{rec: rec, stored: rec, checked: checked}
+}
+
+// evict makes room: one of a few that the store has, the least lately checked.
+// mu is held.
+func (h *holder) evict() bool {
+	var oldest ID
+	var at time.Time
+	seen := 0
+	for id, x := range h.held {
+		if _, ahead := h.dirty[id]; ahead || x.flushing != nil {
+			continue
+		}
+		if seen == 0 || x.checked.Before(at) {
+			oldest, at = id, x.checked
+		}
+		if seen++; seen == 8 {
+			break
+		}
+	}
+	if seen == 0 {
+		return false
+	}
+	delete(h.held, oldest)
+	return true
+}
+
+// drop forgets sessions that are dead, with all that was to be written of them.
+func (h *holder) drop(ids ...ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		delete(h.held, id)
+		delete(h.dirty, id)
+	}
+}
+
+// release stops holding a session, after bringing it to the store.
+func (h *holder) release(ctx context.Context, id ID) error {
+	for {
+		if err := h.flush(ctx, id); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		_, ahead := h.dirty[id]
+		if !ahead {
+			delete(h.held, id)
+		}
+		h.mu.Unlock()
+		if !ahead {
+			return nil
+		}
+	}
+}
+
+// take stops holding a session to write to the store past it, if it is held at
+// this revision or not at all. The mark is for put.
+func (h *holder) take(ctx context.Context, id ID, rev Rev) (mark uint32, err error) {
+	for {
+		if err := h.flush(ctx, id); err != nil {
+			return 0, err
+		}
+		h.mu.Lock()
+		x := h.held[id]
+		_, ahead := h.dirty[id]
+		if ahead {
+			h.mu.Unlock()
+			continue
+		}
+		if x != nil && x.rec.Rev != rev {
+			h.mu.Unlock()
+			return 0, ErrConflict
+		}
+		delete(h.held, id)
+		h.writes[id.Hash[0]]++
+		mark = h.writes[id.Hash[0]]
+		h.mu.Unlock()
+		return mark, nil
+	}
+}
+
+// confirm tells what the store was found to have. It reports whether that is
+// what we thought: then the session is held as before.
+func (h *holder) confirm(id ID, stored *Record, checked time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.held[id]
+	if x == nil || x.stored.Rev != stored.Rev {
+		return false
+	}
+	x.checked = checked
+	if stored.Expires.After(x.rec.Expires) {
+		x.rec.Expires = stored.Expires
+	}
+	return true
+}
+
+// update is Store.Update in memory. ErrNotFound: not held, or too much is
+// waiting for the store already: write to the store yourself.
+func (h *holder) update(id ID, rec Record, ifRev Rev) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.held[id]
+	if x == nil || !h.open {
+		return ErrNotFound
+	}
+	if x.rec.Rev != ifRev {
+		return ErrConflict
+	}
+	if _, ahead := h.dirty[id]; !ahead {
+		if len(h.dirty) >= h.behind {
+			return ErrNotFound
+		}
+		h.dirty[id] = time.Now()
+	}
+	x.rec = rec
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// current is the record as held.
+func (h *holder) current(id ID) (Record, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.held[id]; x != nil {
+		return x.rec, true
+	}
+	return Record{}, false
+}
+
+// touched moves the expiry of what is held.
+func (h *holder) touched(id ID, expires time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.held[id]; x != nil {
+		x.rec.Expires, x.stored.Expires = expires, expires
+	}
+}
+
+// Backlog says how far the store is behind the sessions this node holds.
+type Backlog struct {
+	// Sessions is how many have changes that the store does not have yet.
+	Sessions int
+	// Oldest is for how long the first of them has been waiting.
+	Oldest time.Duration
+}
+
+func (h *holder) backlog() (b Backlog) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b.Sessions = len(h.dirty)
+	for _, since := range h.dirty {
+		b.Oldest = max(b.Oldest, time.Since(since))
+	}
+	return b
+}
+
+// flush brings one session to the store, if it is ahead. It returns nil when
+// the store has all that was there when it was called, or when that has been
+// given up for good: the session was destroyed, or taken over.
+func (h *holder) flush(ctx context.Context, id ID) error {
+	for {
+		h.mu.Lock()
+		x := h.held[id]
+		if _, ahead := h.dirty[id]; !ahead || x == nil {
+			h.mu.Unlock()
+			return nil
+		}
+		if wait := x.flushing; wait != nil {
+			h.mu.Unlock()
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		x.flushing = make(chan struct{})
+		rec, stored := x.rec, x.stored
+		h.mu.Unlock()
+
+		err := h.write(ctx, id, x, rec, stored)
+
+		h.mu.Lock()
+		close(x.flushing)
+		x.flushing = nil
+		h.mu.Unlock()
+		return err
+	}
+}
+
+func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored Record) error {
+	since := time.Now()
+	err := h.m.storeUpdate(ctx, id, rec, stored.Rev)
+	switch {
+	case err == nil:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		x.stored, x.checked = rec, since
+		if x.rec.Rev == rec.Rev && h.held[id] == x {
+			delete(h.dirty, id)
+		}
+		return nil
+	case errors.Is(err, ErrNotFound): // logged out: that wins
+		h.drop(id)
+		h.m.emit(ctx, h.m.opts.Hooks.Lost, infoOf(id, &rec))
+		return nil
+	case !errors.Is(err, ErrConflict):
+		return err
+	}
+	return h.reconcile(ctx, id, x)
+}
+
+// reconcile gives up a session that another node has taken over, or changed.
+// What this node had not yet brought to the store is applied to what is there
+// now, attribute by attribute; where both changed one, theirs stays.
+func (h *holder) reconcile(ctx context.Context, id ID, x *holding) error {
+	for try := 0; ; try++ {
+		theirs, err := h.m.load(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			h.drop(id)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		mine, base := x.rec, x.stored
+		h.mu.Unlock()
+		attrs, dropped, changed := rebase(base.Attrs, mine.Attrs, theirs.Attrs)
+		once := newKeys(base.Once, mine.Once, theirs.Once)
+		if changed || len(once) > 0 {
+			rec := theirs
+			rec.Attrs, rec.Rev = attrs, theirs.Rev.Next()
+			rec.Once = slices.Concat(theirs.Once, once)
+			rec.Once = rec.Once[max(0, len(rec.Once)-h.m.opts.OnceKeys):]
+			err := h.m.storeUpdate(ctx, id, rec, theirs.Rev)
+			if errors.Is(err, ErrConflict) && try < maxTries {
+				continue
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+		h.mu.Lock()
+		again := x.rec.Rev != mine.Rev // a request changed it meanwhile
+		if again {
+			x.stored = mine
+		} else if h.held[id] == x {
+			delete(h.held, id)
+			delete(h.dirty, id)
+		}
+		h.mu.Unlock()
+		if f := h.m.opts.Hooks.Dropped; f != nil {
+			for _, name := range dropped {
+				f(ctx, infoOf(id, &theirs), name)
+			}
+		}
+		if !again {
+			return nil
+		}
+	}
+}
+
+// rebase applies what changed from base to mine onto theirs. Where theirs has
+// changed the same attribute, it stays, and the name is among the dropped.
+func rebase(base, mine, theirs Attrs) (out Attrs, dropped []string, changed bool) {
+	out = theirs
+	names := make(map[string]bool)
+	for _, a := range slices.Concat(base, mine) {
+		names[a.Name] = true
+	}
+	same := func(a, b Attrs, name string) bool {
+		x, okx := a.Get(name)
+		y, oky := b.Get(name)
+		return okx == oky && bytes.Equal(x, y)
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		switch {
+		case same(base, mine, name), same(mine, theirs, name):
+		case !same(base, theirs, name):
+			dropped = append(dropped, name)
+		default:
+			changed = true
+			if v, ok := mine.Get(name); ok {
+				out = out.With(name, v)
+			} else {
+				out = out.Without(name)
+			}
+		}
+	}
+	return out, dropped, changed
+}
+
+// newKeys are those of mine that neither base nor theirs has.
+func newKeys(base, mine, theirs []OnceKey) (keys []OnceKey) {
+	for _, k := range mine {
+		if !slices.Contains(base, k) && !slices.Contains(theirs, k) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// setOpen says whether changes may wait here.
+func (h *holder) setOpen(open bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = open
+}
+
+// run flushes until ctx ends, then once more whatever is left.
+func (h *holder) run(ctx context.Context, every time.Duration) error {
+	h.setOpen(true)
+	var tick <-chan time.Time
+	wake := h.wake
+	if every > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick, wake = t.C, nil
+	}
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			h.setOpen(false)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.m.opts.FlushTimeout)
+			defer cancel()
+			return h.flushAll(last)
+		case <-tick:
+		case <-wake:
+		case <-retry.C:
+		}
+		if err := h.flushAll(ctx); err != nil {
+			retry.Reset(retryFlush)
+		}
+	}
+}
+
+const (
+	retryFlush = 200 * time.Millisecond
+	flushers   = 16
+)
+
+// flushAll brings every session that is ahead to the store.
+func (h *holder) flushAll(ctx context.Context) error {
+	h.mu.Lock()
+	ids := slices.Collect(maps.Keys(h.dirty))
+	h.mu.Unlock()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		next int
+	)
+	for range min(flushers, len(ids)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				mu.Unlock()
+				if i >= len(ids) {
+					return
+				}
+				if err := h.flush(ctx, ids[i]); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

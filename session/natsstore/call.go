@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/belay-ha/belay/session"
+)
+
+// errWrongSequence: another write came between.
+var errWrongSequence = errors.New("natsstore: wrong last sequence")
+
+const (
+	headerOp     = "KV-Operation"
+	opPurge      = "PURGE"
+	readPatience = 500 * time.Millisecond
+)
+
+func (s *Store) bucketOf(id session.ID) (*bucket, string) {
+	b := &s.buckets[(int(id.Hash[0])<<8|int(id.Hash[1]))%len(s.buckets)]
+	return b, b.prefix + id.Key()
+}
+
+// read returns the record and its sequence. With ErrNotFound the sequence is
+// that of the trace which a dead record left, or 0.
+func (s *Store) read(ctx context.Context, op string, id session.ID) (session.Record, uint64, error) {
+	b, subject := s.bucketOf(id)
+	var msg *jetstream.RawStreamMsg
+	err := s.patiently(ctx, op, func(ctx context.Context) (err error) {
+		// An answer lost with its connection never comes; a read may ask again.
+		try, cancel := context.WithTimeout(ctx, readPatience)
+		defer cancel()
+		msg, err = b.stream.GetLastMsgForSubject(try, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			msg, err = nil, nil
+		}
+		if err != nil && try.Err() != nil && ctx.Err() == nil {
+			err = errNoAnswer
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return session.Record{}, 0, err
+	case msg == nil:
+		return session.Record{}, 0, session.ErrNotFound
+	case msg.Header.Get(headerOp) != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != "":
+		return session.Record{}, msg.Sequence, session.ErrNotFound
+	}
+	rec, err := session.ParseRecord(msg.Data)
+	if err != nil {
+		return session.Record{}, msg.Sequence, err
+	}
+	if rec.Expired(time.Now()) {
+		return session.Record{}, msg.Sequence, session.ErrNotFound
+	}
+	s.seen.add(id, &rec, msg.Sequence)
+	return rec, msg.Sequence, nil
+}
+
+// write replaces what is at sequence seq, or nothing if that is 0.
+func (s *Store) write(ctx context.Context, op string, id session.ID, rec *session.Record, seq uint64) error {
+	_, subject := s.bucketOf(id)
+	data := session.AppendRecord(nil, rec)
+	return s.patiently(ctx, op, func(ctx context.Context) error {
+		opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(seq), jetstream.WithRetryAttempts(0)}
+		if ttl := lifeLeft(rec.Expires); ttl > 0 { // each write anew: the old one's is gone with it
+			opts = append(opts, jetstream.WithMsgTTL(ttl))
+		}
+		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, opts...)
+		if err == nil {
+			s.seen.add(id, rec, ack.Sequence)
+		}
+		return err
+	})
+}
+
+func (s *Store) remove(ctx context.Context, id session.ID) error {
+	_, subject := s.bucketOf(id)
+	return s.patiently(ctx, "delete", func(ctx context.Context) error {
+		header := nats.Header{headerOp: {opPurge}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+		_, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header},
+			jetstream.WithMsgTTL(markerTTL), jetstream.WithRetryAttempts(0))
+		return err
+	})
+}
+
+// lifeLeft is the engine's time to live: whole seconds, rounded up, so that the
+// engine never forgets before the record says so. Zero: for ever.
+func lifeLeft(expires time.Time) time.Duration {
+	if expires.IsZero() {
+		return 0
+	}
+	return max(time.Second, (time.Until(expires) + time.Second - 1).Truncate(time.Second))
+}
+
+var errNoAnswer = errors.New("no answer")
+
+// patiently calls f, and again as long as nothing of the call can have reached
+// the store and the context lasts; it then names the error.
+func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable(op, err)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.opts.Timeout)
+		defer cancel()
+	}
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		err := f(ctx)
+		_, isMisfit := errors.AsType[*misfitError](err)
+		switch {
+		case err == nil:
+			return nil
+		case isMisfit:
+			return fmt.Errorf("natsstore: %s: %w", op, err)
+		case isWrongSequence(err):
+			return errWrongSequence
+		case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
+			return fmt.Errorf("natsstore: %s: %w: %w", op, session.ErrTooLarge, err)
+		case !notSent(err):
+			return unavailable(op, err)
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return unavailable(op, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// notSent reports whether an error means that nothing was written.
+func notSent(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoAnswer)
+}
+
+func isWrongSequence(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // the code of replicated streams
+}
+
+func unavailable(op string, err error) error {
+	return fmt.Errorf("natsstore: %s: %w: %w", op, session.ErrUnavailable, err)
+}

@@ -1,0 +1,14 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package natsstore keeps sessions in NATS JetStream, and holds the embedded
+// server behind "belay store": a durable central store that is a library.
+//
+// Sessions are spread over a few key-value buckets. Every write carries the
+// revision it replaces and a time to live; reads are answered by the node that
+// took the writes, so whoever writes sees it at once. The engine's clock only
+// frees space: whether a record has expired is decided by Record.Expires.
+//
+// The store never retries a write whose outcome it does not know, and never
+// reads from a follower. It does not own the connection given to Open.
+package natsstore

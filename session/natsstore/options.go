@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package natsstore
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Options of Open. The zero value of each field is its default.
+type Options struct {
+	// Name begins the names of the buckets: Name-0, Name-1 … Letters, digits,
+	// '-' and '_'. Default "belay".
+	Name string
+	// Buckets is how many buckets sessions are spread over when they are first
+	// made; each has its own write path. Later opens take the number from the
+	// server, and refuse another one. Default 4, at most 64.
+	Buckets int
+	// Replicas of each bucket, 1 to 5, when they are first made. Default 1.
+	Replicas int
+	// MaxBytes bounds each bucket on disk when it is first made; at the bound
+	// writes fail. Default: no bound.
+	MaxBytes int64
+	// Timeout bounds a call whose context has no deadline. Default 2 s.
+	Timeout time.Duration
+}
+
+const (
+	defaultName    = "belay"
+	defaultBuckets = 4
+	maxBuckets     = 64
+	defaultTimeout = 2 * time.Second
+)
+
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.Name == "" {
+		c.Name = defaultName
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = -1
+	}
+	var errs []error
+	if strings.Trim(c.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		errs = append(errs, fmt.Errorf("natsstore: open: Name %q: only letters, digits, '-' and '_'", c.Name))
+	}
+	if c.Buckets < 0 || c.Buckets > maxBuckets {
+		errs = append(errs, fmt.Errorf("natsstore: open: Buckets %d: want 1 to %d", c.Buckets, maxBuckets))
+	}
+	if c.Replicas < 1 || c.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("natsstore: open: Replicas %d: want 1 to 5", c.Replicas))
+	}
+	if c.Timeout < 0 {
+		errs = append(errs, errors.New("natsstore: open: Timeout is negative"))
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/belay-ha/belay/session"
+)
+
+var (
+	_ session.Store  = (*Store)(nil)
+	_ session.Pinger = (*Store)(nil)
+)
+
+// Store is a session.Store in JetStream. It is safe for concurrent use.
+type Store struct {
+	opts    Options
+	js      jetstream.JetStream
+	buckets []bucket
+	seen    sightings
+}
+
+// Open finds the buckets, or makes them. The connection stays the caller's; Dial
+// makes one with settings that suit sessions.
+func Open(ctx context.Context, nc *nats.Conn, opts *Options) (*Store, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.Timeout))
+	if err != nil {
+		return nil, fmt.Errorf("natsstore: open: %w", err)
+	}
+	s := &Store{opts: o, js: js}
+	err = s.patiently(ctx, "open", func(ctx context.Context) error {
+		s.buckets, err = openBuckets(ctx, js, &s.opts)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Load implements session.Store.
+func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
+	rec, seq, err := s.read(ctx, "load", id)
+	if err != nil {
+		return session.Record{}, err
+	}
+	rec.CAS = seq
+	return rec, nil
+}
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) error {
+	err := s.write(ctx, "create", id, &rec, 0)
+	for errors.Is(err, errWrongSequence) {
+		// A record, or the trace of one that was deleted or has expired.
+		_, seq, readErr := s.read(ctx, "create", id)
+		if readErr == nil || errors.Is(readErr, session.ErrCorrupt) || errors.Is(readErr, session.ErrNewer) {
+			return session.ErrExists
+		}
+		if !errors.Is(readErr, session.ErrNotFound) {
+			return readErr
+		}
+		err = s.write(ctx, "create", id, &rec, seq)
+	}
+	return err
+}
+
+// Update implements session.Store. It costs one round trip if this Store has
+// seen the revision lately, two if not or if a touch came between.
+func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	seq, known := s.seen.sequence(id, ifRev, time.Now())
+	for {
+		if !known {
+			old, now, err := s.read(ctx, "update", id)
+			if err != nil {
+				return err
+			}
+			if old.Rev != ifRev {
+				return session.ErrConflict
+			}
+			seq = now
+		}
+		err := s.write(ctx, "update", id, &rec, seq)
+		if !errors.Is(err, errWrongSequence) {
+			return err
+		}
+		known = false // a touch changes the sequence and not the revision
+	}
+}
+
+// Touch implements session.Store. It rewrites the record with the same revision.
+func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) error {
+	for {
+		rec, seq, err := s.read(ctx, "touch", id)
+		if err != nil {
+			return err
+		}
+		if rec.Expires.IsZero() || !expires.After(rec.Expires) {
+			return nil
+		}
+		rec.Expires = expires
+		if err := s.write(ctx, "touch", id, &rec, seq); !errors.Is(err, errWrongSequence) {
+			return err
+		}
+	}
+}
+
+// deletesAtOnce bounds how many deletions of one call are under way.
+const deletesAtOnce = 16
+
+// Delete implements session.Store. Several IDs are deleted at the same time; if
+// some fail, the others are deleted all the same.
+func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
+	if len(ids) == 1 {
+		return s.remove(ctx, ids[0])
+	}
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, len(ids))
+		slot = make(chan struct{}, deletesAtOnce)
+	)
+	for i, id := range ids {
+		slot <- struct{}{}
+		wg.Go(func() {
+			errs[i] = s.remove(ctx, id)
+			<-slot
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Ping implements session.Pinger: it asks the first bucket for what is not there.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.patiently(ctx, "ping", func(ctx context.Context) error {
+		_, err := s.buckets[0].stream.GetLastMsgForSubject(ctx, s.buckets[0].prefix+"ping")
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package redisstore keeps sessions in Redis or Valkey, one server, version 6.2
+// or newer.
+//
+// A session is one hash, so that later its attributes can be written one by one.
+// Reading takes one round trip, and so does each write: a small script on the
+// server compares the revision and writes, and recognizes a write that it has
+// carried out before, so that a lost answer is asked for again instead of being
+// reported as a conflict.
+//
+// What Redis does not write to disk dies with it, and what it evicts is gone:
+// the page docs/stores/redis.md says which settings promise what.
+package redisstore

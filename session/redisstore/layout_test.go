@@ -1,0 +1,102 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstore_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/internal/servertest"
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/redisstore"
+)
+
+func TestLayoutOnTheServer(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), &redisstore.Options{Prefix: "shop:"})
+	id, rec := newID(1), record(time.Hour)
+	rec.Attrs = rec.Attrs.With("cart", []byte("3"))
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	key := "shop:{" + id.Key() + "}"
+	for command, want := range map[string]string{
+		"HLEN " + key:            ":5",
+		"HSTRLEN " + key + " r":  ":3", // 1.1
+		"HSTRLEN " + key + " w":  ":8",
+		"HGET " + key + " :cart": "$1",
+	} {
+		if got := r.Command(command); got != want {
+			t.Errorf("%s: got %s, want %s", command, got, want)
+		}
+	}
+	if got := r.Command("PTTL " + key); !strings.HasPrefix(got, ":3") || len(got) != len(":3599000") {
+		t.Errorf("time to live: got %s ms, want just under an hour", got)
+	}
+	later := rec.Expires.Add(time.Hour)
+	if err := s.Touch(t.Context(), id, later); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Command("PTTL " + key); !strings.HasPrefix(got, ":7") {
+		t.Errorf("time to live after a touch: got %s ms, want just under two hours", got)
+	}
+}
+
+func TestExpiryIsCheckedEvenIfTheServerStillHasTheKey(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	id, rec := newID(1), record(time.Hour)
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	key := "belay:s:{" + id.Key() + "}"
+	if got := r.Command("HSET " + key + " x 1000"); got != ":0" { // as if the clocks differed
+		t.Fatal(got)
+	}
+	if _, err := s.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("load: got %v, want ErrNotFound", err)
+	}
+	if err := s.Update(t.Context(), id, next(rec, "ghost"), rec.Rev); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("update: got %v, want ErrNotFound", err)
+	}
+	if err := s.Touch(t.Context(), id, rec.Expires.Add(time.Hour)); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("touch: got %v, want ErrNotFound", err)
+	}
+}
+
+func TestDamagedRecordIsTold(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	id := newID(1)
+	key := "belay:s:{" + id.Key() + "}"
+	if got := r.Command("HSET " + key + " m garbage"); got != ":1" {
+		t.Fatal(got)
+	}
+	if _, err := s.Load(t.Context(), id); !errors.Is(err, session.ErrCorrupt) {
+		t.Errorf("load: got %v, want ErrCorrupt", err)
+	}
+	if err := s.Create(t.Context(), id, record(time.Hour)); !errors.Is(err, session.ErrExists) {
+		t.Errorf("create over it: got %v, want ErrExists", err)
+	}
+	if err := s.Delete(t.Context(), id); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+}
+
+func TestManyAttributes(t *testing.T) { // more than a script may unpack at once
+	s := open(t, servertest.StartRedis(t).URL(), nil)
+	id, rec := newID(1), record(time.Hour)
+	for i := range 5000 {
+		rec.Attrs = append(rec.Attrs, session.Attr{Name: string(rune(0x4e00 + i)), Value: []byte{byte(i)}})
+	}
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Load(t.Context(), id)
+	if err != nil || len(got.Attrs) != 5000 || got.Attrs[4999].Value[0] != byte(4999%256) {
+		t.Errorf("got %d attributes, %v", len(got.Attrs), err)
+	}
+}

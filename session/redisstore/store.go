@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/belay-ha/belay/internal/redisconn"
+	"github.com/belay-ha/belay/session"
+)
+
+var (
+	_ session.Store  = (*Store)(nil)
+	_ session.Pinger = (*Store)(nil)
+)
+
+// Options of Open. The zero value of each field is its default.
+type Options struct {
+	// Prefix begins every key; the session's own part follows in braces, so that
+	// all that belongs to a session lies in one slot. Default "belay:s:".
+	Prefix string
+	// Timeout bounds a call whose context has no deadline. Default 2 s.
+	Timeout time.Duration
+}
+
+const defaultPrefix = "belay:s:"
+
+// Store is a session.Store in Redis. It is safe for concurrent use.
+type Store struct {
+	conn    *redisconn.Conn
+	prefix  string
+	scripts scripts
+}
+
+// Open connects to redis://user:password@host:6379/0 (rediss: with TLS). It
+// fails if the server does not answer; later the Store reconnects by itself.
+func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	if o.Timeout < 0 {
+		return nil, errors.New("redisstore: open: Timeout is negative")
+	}
+	conn, err := redisconn.Open(ctx, url, &redisconn.Options{Timeout: o.Timeout})
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: %w: %w", session.ErrUnavailable, err)
+	}
+	return &Store{conn: conn, prefix: o.Prefix, scripts: newScripts()}, nil
+}
+
+// Close ends the connections. The Store must not be used afterwards.
+func (s *Store) Close() error {
+	s.conn.Close()
+	return nil
+}
+
+func (s *Store) key(id session.ID) string { return s.prefix + "{" + id.Key() + "}" }
+
+// Load implements session.Store.
+func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
+	key := s.key(id)
+	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Hgetall().Key(key).Build() })
+	if err := res.Err(); err != nil {
+		return session.Record{}, unavailable("load", err)
+	}
+	fields, err := res.AsMap()
+	if err != nil {
+		return session.Record{}, unavailable("load", err)
+	}
+	if len(fields) == 0 {
+		return session.Record{}, session.ErrNotFound
+	}
+	rec, err := parse(fields)
+	if err != nil {
+		return session.Record{}, err
+	}
+	if rec.Expired(time.Now()) {
+		return session.Record{}, session.ErrNotFound
+	}
+	return rec, nil
+}
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) error {
+	verdict, _, err := s.run(ctx, "create", s.scripts.create, id, append([]string{nowMillis(), ""}, fieldsOf(&rec, nonce())...))
+	if err == nil && verdict == verdictExists {
+		err = session.ErrExists
+	}
+	return err
+}
+
+// Update implements session.Store.
+func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	verdict, found, err := s.run(ctx, "update", s.scripts.update, id, append([]string{nowMillis(), ifRev.String()}, fieldsOf(&rec, nonce())...))
+	switch {
+	case err != nil:
+		return err
+	case verdict == verdictNotFound:
+		return session.ErrNotFound
+	case verdict == verdictConflict && found.repeated && found.rev.Compare(rec.Rev) >= 0:
+		// Ours may have been carried out before its answer was lost, and another
+		// write have followed. A conflict would make the caller apply it twice.
+		return unavailable("update", errors.New("the answer was lost and another write followed: it is not known whether this one was carried out"))
+	case verdict == verdictConflict:
+		return session.ErrConflict
+	}
+	return nil
+}
+
+// Touch implements session.Store.
+func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) error {
+	verdict, _, err := s.run(ctx, "touch", s.scripts.touch, id, []string{nowMillis(), millis(expires)})
+	if err == nil && verdict == verdictNotFound {
+		err = session.ErrNotFound
+	}
+	return err
+}
+
+// Delete implements session.Store, in one command.
+func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = s.key(id)
+	}
+	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Unlink().Key(keys...).Build() })
+	if err := res.Err(); err != nil {
+		return unavailable("delete", err)
+	}
+	return nil
+}
+
+// Ping implements session.Pinger.
+func (s *Store) Ping(ctx context.Context) error {
+	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Ping().Build() })
+	if err := res.Err(); err != nil {
+		return unavailable("ping", err)
+	}
+	return nil
+}
+
+// finding is what a script says besides its verdict.
+type finding struct {
+	rev      session.Rev // the stored one, of a conflict
+	repeated bool
+}
+
+func (s *Store) run(ctx context.Context, op string, script *rueidis.Lua, id session.ID, args []string) (verdict, finding, error) {
+	res := s.conn.Script(ctx, script, s.key(id), args...)
+	if err := res.Err(); err != nil {
+		return "", finding{}, unavailable(op, err)
+	}
+	text, err := res.ToString()
+	if err != nil {
+		return "", finding{}, unavailable(op, err)
+	}
+	v, rev := verdict(text[:1]), text[1:]
+	f := finding{repeated: res.Repeated}
+	if v == verdictConflict {
+		if f.rev, err = parseRev(rev); err != nil {
+			return "", f, session.ErrCorrupt
+		}
+	}
+	return v, f, nil
+}
+
+// nonce tells one write from another that chose the same revision.
+func nonce() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return string(b[:])
+}
+
+func nowMillis() string { return strconv.FormatInt(time.Now().UnixMilli(), 10) }
+
+func unavailable(op string, err error) error {
+	return fmt.Errorf("redisstore: %s: %w: %w", op, session.ErrUnavailable, err)
+}

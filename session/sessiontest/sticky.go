@@ -1,0 +1,591 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sessiontest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/session"
+)
+
+var stickyPromises = []promise{
+	{"sticky_reads_do_not_ask_the_store", testStickyReads},
+	{"sticky_sync_writes_before_the_answer", testStickySync},
+	{"H31_another_server_takes_over_with_all_data", testH31},
+	{"H34_a_take_over_loads_once_and_keeps_the_change_of_that_request", testH34},
+	{"sticky_flip_back_sees_what_the_other_server_wrote", testStickyFlipBack},
+	{"sticky_async_answers_before_the_store_has_it_and_drains", testStickyAsync},
+	{"sticky_without_run_backs_up_in_line", testStickyInline},
+	{"sticky_async_a_frozen_owner_harms_nothing", testStickyFrozen},
+	{"sticky_async_log_out_elsewhere_wins_over_what_is_queued", testStickyLogout},
+	{"sticky_async_a_killed_owner_is_noticed", testStickyKilled},
+	{"sticky_equal_revisions_after_a_store_fail_over_are_told_apart", testStickyTerm},
+	{"sticky_parallel_changes_survive", testStickyParallel},
+	{"sticky_random_moves_lose_nothing", testStickyRandom},
+	{"sticky_interval_writes_at_the_interval", testStickyInterval},
+	{"sticky_a_log_out_elsewhere_shows_within_max_stale", testStickyStale},
+	{"sticky_a_full_backlog_writes_in_line", testStickyFull},
+	{"sticky_more_sessions_than_it_may_hold_work", testStickyMaxHeld},
+	{"sticky_renew_and_destroy_are_written_at_once", testStickyRenew},
+	{"illegal_combinations_of_modes_are_refused", testModes},
+}
+
+// sticky makes an app server that holds its sessions. With run it backs up in
+// the background.
+func (e *env) sticky(route string, run bool, change ...func(*session.Options)) *app {
+	e.t.Helper()
+	o := &session.Options{Mode: session.Sticky, Route: route, MaxStale: time.Hour}
+	for _, c := range change {
+		c(o)
+	}
+	a := e.app(o)
+	if run {
+		e.run(a)
+	}
+	return a
+}
+
+// run runs the Manager until the test ends, or the returned func is called.
+func (e *env) run(a *app) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.m.Run(ctx) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	e.t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+func async(o *session.Options) { o.Backup = session.Async }
+
+// stored reads what the store has of a browser's session, whatever is held.
+func (e *env) stored(b *browser) (c string, rev session.Rev) {
+	e.t.Helper()
+	a := e.app(nil)
+	b.clone().must(a, func(_ context.Context, s *session.Session) {
+		c, _ = color.Get(s)
+		rev = s.Rev()
+	})
+	return c, rev
+}
+
+// gate stops the updates of one server's store until it is opened.
+type gate struct {
+	session.Store
+	mu     sync.Mutex
+	closed chan struct{} // nil: open
+	waits  chan struct{} // gets one for each update that is stopped
+}
+
+func (e *env) gate() *gate { return &gate{Store: e.store, waits: make(chan struct{}, 100)} }
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = make(chan struct{})
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.closed)
+	g.closed = nil
+}
+
+func (g *gate) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	g.mu.Lock()
+	closed := g.closed
+	g.mu.Unlock()
+	if closed != nil {
+		g.waits <- struct{}{}
+		<-closed
+		ctx = context.WithoutCancel(ctx)
+	}
+	return g.Store.Update(ctx, id, rec, ifRev)
+}
+
+// stickyOn is sticky over a store of its own making.
+func (e *env) stickyOn(s session.Store, route string, change ...func(*session.Options)) *app {
+	o := &session.Options{Mode: session.Sticky, Route: route, MaxStale: time.Hour, Timeout: time.Minute, CommitTimeout: time.Minute}
+	for _, c := range change {
+		c(o)
+	}
+	a := e.appOn(s, o)
+	e.run(a)
+	return a
+}
+
+// running waits until a server backs up in the background: until a change is
+// answered that the store does not have.
+func (e *env) running(a *app, b *browser) {
+	e.t.Helper()
+	eventually(e.t, func() bool {
+		before := e.store.updates.Load()
+		b.must(a, func(_ context.Context, s *session.Session) { size.Set(s, fmt.Sprint(rand.Uint64())) })
+		return e.store.updates.Load() == before || a.m.Backlog().Sessions > 0
+	})
+}
+
+// eventually waits for something that another goroutine brings about.
+func eventually(t *testing.T, happened func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.After(20 * time.Second)
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal("it never happened")
+		}
+	}
+}
+
+// settled waits until the store has everything.
+func (e *env) settled(a *app) {
+	e.t.Helper()
+	if err := a.m.Flush(e.t.Context()); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func testStickyReads(t *testing.T, e *env) {
+	a, b := e.sticky("a", false), e.browser()
+	b.must(a, setColor("red"))
+	for range 10 {
+		if got := b.color(a); got != "red" {
+			t.Fatalf("read %q", got)
+		}
+	}
+	if n := e.store.loads.Load(); n != 0 {
+		t.Errorf("10 reads cost %d loads", n)
+	}
+}
+
+func testStickySync(t *testing.T, e *env) {
+	a, b := e.sticky("a", true), e.browser()
+	b.must(a, setColor("red"))
+	b.must(a, setColor("blue"))
+	if got, _ := e.stored(b); got != "blue" {
+		t.Errorf("the store has %q after the answer", got)
+	}
+	if n := e.store.loads.Load(); n != 1 { // that of stored
+		t.Errorf("%d loads", n)
+	}
+}
+
+func testH31(t *testing.T, e *env) {
+	var taken atomic.Int64
+	hook := func(o *session.Options) { o.Hooks.TakenOver = func(context.Context, session.Info) { taken.Add(1) } }
+	a, other := e.sticky("a", false), e.sticky("b", false, hook)
+	b := e.browser()
+	b.must(a, login("42"))
+	b.must(a, setColor("red"))
+	_, before := e.stored(b)
+	if b.owner(other) != "42" || b.color(other) != "red" {
+		t.Error("the other server lacks data")
+	}
+	_, after := e.stored(b)
+	if after.Term != before.Term+1 || taken.Load() != 1 {
+		t.Errorf("revision %v became %v, the hook was called %d times", before, after, taken.Load())
+	}
+	b.color(other)
+	if taken.Load() != 1 {
+		t.Error("taken over twice")
+	}
+}
+
+func testH34(t *testing.T, e *env) {
+	a, other := e.sticky("a", false), e.sticky("b", false)
+	b := e.browser()
+	b.must(a, setColor("red"))
+	loads := e.store.loads.Load()
+	b.must(other, func(_ context.Context, s *session.Session) { size.Set(s, "XL") })
+	if n := e.store.loads.Load() - loads; n != 1 {
+		t.Errorf("the take-over cost %d loads", n)
+	}
+	if b.color(other) != "red" || readAs(b, other, size) != "XL" {
+		t.Error("the change of the request that took over was lost")
+	}
+}
+
+func testStickyFlipBack(t *testing.T, e *env) {
+	a, other := e.sticky("a", false), e.sticky("b", false)
+	b := e.browser()
+	b.must(a, setColor("0"))
+	for i := range 10 {
+		now, next := a, other
+		if i%2 == 1 {
+			now, next = other, a
+		}
+		b.must(now, setColor(fmt.Sprint(i)))
+		if got := b.color(next); got != fmt.Sprint(i) {
+			t.Fatalf("after move %d: %q", i, got)
+		}
+	}
+}
+
+func testStickyAsync(t *testing.T, e *env) {
+	g := e.gate()
+	o := &session.Options{Mode: session.Sticky, Route: "a", Backup: session.Async, MaxStale: time.Hour, Timeout: time.Minute}
+	a := e.appOn(g, o)
+	stop := e.run(a)
+	b := e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	e.settled(a)
+	g.close()
+	b.must(a, setColor("blue")) // is answered though the store does not move
+	if got, _ := e.stored(b); got != "red" {
+		t.Errorf("the store has %q: the write was not put off, this test sees nothing", got)
+	}
+	if got := b.color(a); got != "blue" {
+		t.Errorf("the server itself shows %q", got)
+	}
+	if l := a.m.Backlog(); l.Sessions != 1 {
+		t.Errorf("backlog %+v", l)
+	}
+	<-g.waits
+	for i := range 5 { // changes during the write are not lost
+		b.must(a, setColor(fmt.Sprint("blue", i)))
+	}
+	g.open()
+	if err := stop(); err != nil { // draining writes what is left
+		t.Error(err)
+	}
+	if got, _ := e.stored(b); got != "blue4" {
+		t.Errorf("after the drain the store has %q", got)
+	}
+	if l := a.m.Backlog(); l.Sessions != 0 {
+		t.Errorf("backlog %+v", l)
+	}
+}
+
+func testStickyInline(t *testing.T, e *env) {
+	a, b := e.sticky("a", false, async), e.browser()
+	b.must(a, setColor("red"))
+	b.must(a, setColor("blue"))
+	if got, _ := e.stored(b); got != "blue" {
+		t.Errorf("nobody runs the Manager, and the store has %q", got)
+	}
+}
+
+// testStickyFrozen: the owner freezes with a change that the store does not
+// have. Another server takes over and changes things; the owner thaws.
+func testStickyFrozen(t *testing.T, e *env) {
+	g := e.gate()
+	var dropped []string
+	var mu sync.Mutex
+	a := e.stickyOn(g, "a", async, func(o *session.Options) {
+		o.Hooks.Dropped = func(_ context.Context, _ session.Info, name string) {
+			mu.Lock()
+			defer mu.Unlock()
+			dropped = append(dropped, name)
+		}
+	})
+	other := e.sticky("b", false)
+	b := e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	e.settled(a)
+	g.close()
+	b.must(a, func(_ context.Context, s *session.Session) {
+		color.Set(s, "frozen")
+		hits.Set(s, 7)
+		s.Once("k")
+	})
+	<-g.waits // its write is on its way when it freezes
+	b.must(other, setColor("newer"))
+	g.open() // it thaws
+	e.settled(a)
+	if c, h := b.color(other), readAs(b, e.app(nil), hits); c != "newer" || h != 7 {
+		t.Errorf("color %q, hits %d: want the newer color, and the hits that nobody else changed", c, h)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(dropped) != 1 || dropped[0] != "color" {
+		t.Errorf("told to be dropped: %v", dropped)
+	}
+	b.must(e.app(nil), func(_ context.Context, s *session.Session) {
+		if s.Once("k") {
+			t.Error("a Once key was lost")
+		}
+	})
+	// He comes back: the server that froze must not show its old copy.
+	if got := b.color(a); got != "newer" {
+		t.Errorf("back on the first server: %q", got)
+	}
+}
+
+func testStickyLogout(t *testing.T, e *env) {
+	g := e.gate()
+	a, other := e.stickyOn(g, "a", async), e.sticky("b", false)
+	b := e.browser()
+	b.must(a, login("42"))
+	e.running(a, b)
+	e.settled(a)
+	g.close()
+	b.must(a, setColor("late"))
+	<-g.waits
+	b.clone().must(other, logout)
+	g.open()
+	e.settled(a)
+	for _, x := range []*app{a, other, e.app(nil)} {
+		if got := b.clone().owner(x); got != "" {
+			t.Errorf("logged in again as %q", got)
+		}
+	}
+}
+
+func testStickyKilled(t *testing.T, e *env) {
+	var seen atomic.Int64
+	g := e.gate()
+	a := e.stickyOn(g, "a", async)
+	other := e.sticky("b", false, async, func(o *session.Options) {
+		o.Hooks.Rollback = func(context.Context, session.Info, session.Rev) { seen.Add(1) }
+	})
+	b := e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	e.settled(a)
+	g.close()
+	b.must(a, setColor("blue"))
+	<-g.waits // killed here: nothing of it will ever arrive
+	if got := b.color(other); got != "red" {
+		t.Errorf("read %q", got)
+	}
+	if seen.Load() != 1 {
+		t.Errorf("the lost write was noticed %d times", seen.Load())
+	}
+	g.open()
+}
+
+// testStickyTerm: the store fails over and loses the last write, which makes
+// two servers' revisions equal in number.
+func testStickyTerm(t *testing.T, e *env) {
+	g := e.gate()
+	a, other := e.stickyOn(g, "a", async), e.sticky("b", false)
+	b := e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	e.settled(a)
+	id := e.store.last()
+	old, err := e.store.Store.Load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.must(a, setColor("blue"))
+	e.settled(a)
+	ctx := t.Context()
+	if err := errors.Join(e.store.Store.Delete(ctx, id), e.store.Store.Create(ctx, id, old)); err != nil {
+		t.Fatal(err)
+	}
+	g.close()
+	b.must(a, setColor("green")) // on a revision that the store has lost
+	<-g.waits
+	b.must(other, setColor("theirs")) // as many writes as the store has lost
+	g.open()
+	e.settled(a)
+	if got := b.color(e.app(nil)); got != "theirs" {
+		t.Errorf("the store has %q: a revision of the old owner fitted", got)
+	}
+}
+
+func testStickyParallel(t *testing.T, e *env) {
+	a, b := e.sticky("a", true, async), e.browser()
+	b.must(a, setColor("red"))
+	const writers, each = 10, 10
+	var wg sync.WaitGroup
+	for range writers {
+		c := b.clone()
+		wg.Go(func() {
+			for range each {
+				if w := c.do(a, func(_ context.Context, s *session.Session) {
+					hits.Update(s, func(n int) int { return n + 1 })
+				}); w.Code != http.StatusOK {
+					t.Errorf("status %d", w.Code)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	e.settled(a)
+	if got := readAs(b, e.app(nil), hits); got != writers*each {
+		t.Errorf("%d of %d increments in the store", got, writers*each)
+	}
+}
+
+// testStickyRandom: users move between three servers at random, each waits for
+// his answer; the servers back up late. Nothing is lost, nobody sees less.
+func testStickyRandom(t *testing.T, e *env) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, mode := range []func(*session.Options){func(*session.Options) {}, async} {
+		apps := []*app{e.sticky("a", true, mode), e.sticky("b", true, mode), e.sticky("c", true, mode)}
+		var wg sync.WaitGroup
+		for i := range 4 {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			wg.Go(func() {
+				b, seen, now := e.browser(), 0, 0
+				for range 60 {
+					if rng.IntN(4) == 0 {
+						// The balancer moves him, after a drain of his server.
+						if err := apps[now].m.Flush(t.Context()); err != nil {
+							t.Error(err)
+						}
+						now = rng.IntN(3)
+					}
+					got := 0
+					if w := b.do(apps[now], func(_ context.Context, s *session.Session) {
+						got = hits.Update(s, func(n int) int { return n + 1 })
+					}); w.Code != http.StatusOK {
+						t.Errorf("status %d", w.Code)
+					}
+					if got != seen+1 {
+						t.Errorf("counted %d after %d", got, seen)
+						return
+					}
+					seen = got
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func testStickyInterval(t *testing.T, e *env) {
+	a, b := e.sticky("a", true, func(o *session.Options) { o.Backup, o.Interval = session.Interval, time.Hour }), e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	b.must(a, setColor("blue"))
+	if got, _ := e.stored(b); got != "red" {
+		t.Errorf("the store has %q before the interval", got)
+	}
+	e.settled(a)
+	if got, _ := e.stored(b); got != "blue" {
+		t.Errorf("the store has %q after Flush", got)
+	}
+}
+
+func testStickyStale(t *testing.T, e *env) {
+	const limit = 30 * time.Millisecond
+	a := e.sticky("a", false, func(o *session.Options) { o.MaxStale = limit })
+	b := e.browser()
+	b.must(a, login("42"))
+	b.clone().must(e.app(nil), logout)
+	waitPast(t, time.Now().Add(limit))
+	if got := b.owner(a); got != "" {
+		t.Errorf("still logged in as %q after MaxStale", got)
+	}
+}
+
+func testStickyFull(t *testing.T, e *env) {
+	g := e.gate()
+	a := e.stickyOn(g, "a", async, func(o *session.Options) { o.MaxBehind = 1 })
+	first, second := e.browser(), e.browser()
+	first.must(a, setColor("red"))
+	second.must(a, setColor("red"))
+	e.running(a, first)
+	e.settled(a)
+	g.close()
+	first.must(a, setColor("blue"))
+	<-g.waits
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		second.do(a, setColor("blue"))
+	}()
+	<-g.waits // the second writes itself, and waits for the store
+	select {
+	case <-done:
+		t.Error("more was put off than MaxBehind allows")
+	default:
+	}
+	g.open()
+	<-done
+}
+
+func testStickyMaxHeld(t *testing.T, e *env) {
+	a := e.sticky("a", true, async, func(o *session.Options) { o.MaxHeld = 2 })
+	var all []*browser
+	for i := range 6 {
+		b := e.browser()
+		b.must(a, setColor(fmt.Sprint(i)))
+		all = append(all, b)
+	}
+	for round := range 3 {
+		for i, b := range all {
+			b.must(a, func(_ context.Context, s *session.Session) { hits.Update(s, func(n int) int { return n + 1 }) })
+			if c, h := b.color(a), readAs(b, a, hits); c != fmt.Sprint(i) || h != round+1 {
+				t.Fatalf("session %d: %q, %d", i, c, h)
+			}
+		}
+	}
+}
+
+func testStickyRenew(t *testing.T, e *env) {
+	a, b := e.sticky("a", true, func(o *session.Options) { o.Backup, o.Interval = session.Interval, time.Hour }), e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	b.must(a, setColor("blue"))
+	old := b.clone()
+	b.must(a, login("42"))
+	if got, _ := e.stored(b); got != "blue" || b.clone().owner(e.app(nil)) != "42" {
+		t.Errorf("after the log-in the store has %q, owner %q", got, b.clone().owner(e.app(nil)))
+	}
+	if old.owner(a) != "" {
+		t.Error("the old token is logged in")
+	}
+	c := b.clone()
+	b.must(a, logout)
+	if c.owner(a) != "" || c.owner(e.app(nil)) != "" {
+		t.Error("alive after log-out")
+	}
+}
+
+func testModes(t *testing.T, e *env) {
+	cache := &mapCache{}
+	for name, o := range map[string]session.Options{
+		"unknown_mode":            {Mode: 9},
+		"coherent_without_cache":  {Mode: session.Coherent},
+		"shared_with_cache":       {Cache: cache},
+		"sticky_with_cache":       {Mode: session.Sticky, Route: "a", Cache: cache},
+		"sticky_without_route":    {Mode: session.Sticky},
+		"sticky_with_bad_route":   {Mode: session.Sticky, Route: "a b"},
+		"shared_with_route":       {Route: "a"},
+		"shared_async":            {Backup: session.Async},
+		"coherent_async":          {Mode: session.Coherent, Cache: cache, Backup: session.Async},
+		"interval_without_time":   {Mode: session.Sticky, Route: "a", Backup: session.Interval},
+		"async_with_interval":     {Mode: session.Sticky, Route: "a", Backup: session.Async, Interval: time.Second},
+		"unknown_backup":          {Mode: session.Sticky, Route: "a", Backup: 9},
+		"shared_late":             {LateCommits: true},
+		"shared_stale":            {Rules: []session.Rule{{Pattern: "/", WhenDown: session.Stale}}},
+		"sticky_stale":            {Mode: session.Sticky, Route: "a", Rules: []session.Rule{{Pattern: "/", WhenDown: session.Stale}}},
+		"negative_max_stale":      {Mode: session.Coherent, Cache: cache, MaxStale: -1},
+		"negative_bound_of_queue": {Mode: session.Sticky, Route: "a", MaxBehind: -1},
+	} {
+		if _, err := session.New(e.store, &o); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	for name, o := range map[string]session.Options{
+		"shared": {}, "coherent": {Mode: session.Coherent, Cache: cache},
+		"sticky": {Mode: session.Sticky, Route: "a"}, "sticky_async": {Mode: session.Sticky, Route: "a", Backup: session.Async},
+		"sticky_interval": {Mode: session.Sticky, Route: "a", Backup: session.Interval, Interval: time.Second},
+	} {
+		if _, err := session.New(e.store, &o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
