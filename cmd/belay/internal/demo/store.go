@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/natsstore"
+	"github.com/belay-ha/belay/session/redisstore"
+)
+
+const openTimeout = 10 * time.Second
+
+// storeKind checks the URL of a store and returns what stands before "://".
+func storeKind(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("demo: --store %q is no address of a store: write redis://HOST:PORT or nats://HOST:PORT", raw)
+	}
+	switch u.Scheme {
+	case "nats", "redis", "rediss":
+		return u.Scheme, nil
+	}
+	return "", fmt.Errorf("demo: --store: there is no store for %q: write redis://HOST:PORT or nats://HOST:PORT", u.Scheme)
+}
+
+// openStore opens a store and returns what closes it.
+func openStore(ctx context.Context, raw string) (session.Store, func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	kind, err := storeKind(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if kind == "nats" {
+		return openNATS(ctx, raw)
+	}
+	s, err := redisstore.Open(ctx, raw, &redisstore.Options{Prefix: "belay:demo:"})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func() { _ = s.Close() }, nil
+}
+
+func openNATS(ctx context.Context, raw string) (session.Store, func(), error) {
+	nc, err := natsstore.Dial(ctx, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Three nodes that start at the same time may all make the buckets.
+	for {
+		s, err := natsstore.Open(ctx, nc, &natsstore.Options{Name: "demo"})
+		if err == nil {
+			return s, nc.Close, nil
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			nc.Close()
+			return nil, nil, err
+		}
+	}
+}
