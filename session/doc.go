@@ -36,6 +36,14 @@
 // An empty session is never stored and sets no cookie. The store sees a hash of
 // the token, never the token.
 //
+// # Modes
+//
+// By default (Shared) each request that uses the session reads the store once.
+// Coherent keeps a cache in front, Sticky holds the sessions of the clients that
+// the balancer sends here; docs/modes.md has the table of what each costs and
+// gives up. In every mode a user who sends one request after another sees what
+// he did before.
+//
 // # Behind a gateway
 //
 // A process that was frozen, and wakes up after its requests were sent to

@@ -115,6 +115,9 @@ func (e *exchange) load(ctx context.Context) error {
 	if got.bad && m.opts.Hooks.BadToken != nil {
 		m.opts.Hooks.BadToken(ctx)
 	}
+	if got.seen > 1 && m.opts.Hooks.SeveralTokens != nil {
+		m.opts.Hooks.SeveralTokens(ctx)
+	}
 	for _, t := range got.tokens {
 		id := idOf(t.ID)
 		var rec Record

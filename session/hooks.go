@@ -59,6 +59,9 @@ type Hooks struct {
 	Undecodable func(ctx context.Context, attr string, err error)
 	// BadToken: a request's cookie was no token. The store was not asked.
 	BadToken func(context.Context)
+	// SeveralTokens: a request came with more than one cookie of our name; some
+	// other page may have planted one. The first that leads to a session counts.
+	SeveralTokens func(context.Context)
 	// Refused: an attempt was past its deadline: before the handler ran
 	// (started is false) or before its commit.
 	Refused func(ctx context.Context, started bool)

@@ -56,6 +56,7 @@ const maxCandidates = 3
 type received struct {
 	tokens []presented // well-formed and well-signed, in order
 	bad    bool        // there were others
+	seen   int         // all of our name
 }
 
 type presented struct {
@@ -74,7 +75,6 @@ func (t *transport) read(h http.Header) (r received) {
 		}
 		return r
 	}
-	seen := 0
 	for _, line := range h["Cookie"] {
 		for line != "" {
 			var part string
@@ -84,7 +84,7 @@ func (t *transport) read(h http.Header) (r received) {
 			if !ok || name != t.cookie.Name {
 				continue
 			}
-			if seen++; seen > maxCandidates {
+			if r.seen++; r.seen > maxCandidates {
 				r.bad = true
 				return r
 			}

@@ -80,8 +80,12 @@ func testT12(t *testing.T, e *env) {
 }
 
 func testT13(t *testing.T, e *env) {
-	a, b := e.app(nil), e.browser()
+	counted := 0
+	a, b := e.app(&session.Options{Hooks: session.Hooks{SeveralTokens: func(context.Context) { counted++ }}}), e.browser()
 	b.must(a, setColor("red"))
+	if b.color(a); counted != 0 {
+		t.Error("one cookie was counted as several")
+	}
 	good, planted := "__Host-id="+b.token(), "__Host-id="+strings.Repeat("A", 28)
 	for name, lines := range map[string][]string{
 		"planted_first":       {planted + "; " + good},
@@ -96,6 +100,9 @@ func testT13(t *testing.T, e *env) {
 		if got != "red" {
 			t.Errorf("%s: read %q", name, got)
 		}
+	}
+	if counted != 4 { // all but longer_name_first
+		t.Errorf("%d requests with several cookies were counted, want 4", counted)
 	}
 	before := e.store.calls()
 	many := strings.Repeat(planted+"; ", 20)

@@ -98,16 +98,13 @@ func testT30(t *testing.T, e *env) {
 	})
 }
 
-// Schedules is how many random schedules the suite runs; the long runs raise it.
-var schedules = 40
-
 func testT30Random(t *testing.T, e *env) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	kinds := e.kinds()
 	names := []string{"reader", "writer", "deleter", "counter", "saver", "renewer", "once"}
-	for i := range schedules {
+	for i := range e.schedules {
 		apps := []*app{e.app(nil), e.app(nil), e.app(nil)}
 		b := e.browser()
 		b.must(apps[0], login("42"))

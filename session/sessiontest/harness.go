@@ -20,9 +20,25 @@ import (
 // Open makes an empty store that lives for one test.
 type Open func(t *testing.T) session.Store
 
-// Run runs every promise against stores made by open.
+// Config says how much the suite does. The zero value suits a networked store.
+type Config struct {
+	// Schedules is how many random schedules are tried. Default 50.
+	Schedules int
+}
+
+// Run runs every promise against stores made by open, with the default Config.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, coherentPromises, stickyPromises, ownerPromises} {
+	t.Helper()
+	Config{}.Run(t, open)
+}
+
+// Run is like the function Run, with this Config.
+func (c Config) Run(t *testing.T, open Open) {
+	t.Helper()
+	if c.Schedules == 0 {
+		c.Schedules = 50
+	}
+	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, coherentPromises, stickyPromises, ownerPromises} {
 		for _, p := range group {
 			if &group[0] == &ownerPromises[0] {
 				if _, ok := session.Capability[session.Indexer](open(t)); !ok {
@@ -31,7 +47,7 @@ func Run(t *testing.T, open Open) {
 			}
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
-				p.test(t, &env{t: t, store: newSpy(open(t))})
+				p.test(t, &env{t: t, store: newSpy(open(t)), schedules: c.Schedules})
 			})
 		}
 	}
@@ -68,8 +84,9 @@ func mergeTags(base, mine, theirs map[string]bool) map[string]bool {
 
 // env is one test's store and the Manager over it.
 type env struct {
-	t     *testing.T
-	store *spy
+	t         *testing.T
+	store     *spy
+	schedules int
 }
 
 // app is one app server: a Manager and its handler.

@@ -12,7 +12,11 @@ import (
 )
 
 func TestMemstore(t *testing.T) {
-	sessiontest.Run(t, func(t *testing.T) session.Store {
+	schedules := 10_000
+	if testing.Short() {
+		schedules = 500
+	}
+	sessiontest.Config{Schedules: schedules}.Run(t, func(t *testing.T) session.Store {
 		s, err := memstore.New(nil)
 		if err != nil {
 			t.Fatal(err)

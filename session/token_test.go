@@ -1,0 +1,18 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import "testing"
+
+func TestT01_AMillionTokensAreDifferent(t *testing.T) {
+	const n = 1_000_000
+	seen := make(map[[21]byte]bool, n)
+	for range n {
+		tok := newToken()
+		if seen[tok.ID] {
+			t.Fatal("the same token twice")
+		}
+		seen[tok.ID] = true
+	}
+}
