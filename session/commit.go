@@ -25,6 +25,10 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 		defer s.mu.Unlock()
 		return s.bad
 	}
+	s.recordWatched()
+	if touch && s.exists && !s.dead && !s.lost && s.frozen == nil {
+		s.rotate()
+	}
 	if s.patch.empty() || s.lost {
 		lost := s.lost && !s.patch.empty()
 		s.patch = patch{}
@@ -83,11 +87,11 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 		return ErrHeaderSent
 	}
 	t := now()
-	rec, err := p.record(s.m, Record{Created: t, Ends: s.m.ends(t)}, nil, t)
+	rec, err := p.record(s.m, Record{Created: t, Issued: t, Ends: s.m.ends(t)}, nil, t)
 	if err != nil {
 		return err
 	}
-	tok := newToken()
+	tok := s.newToken()
 	id := idOf(tok.ID)
 	if err := s.m.createOwned(ctx, id, rec, Record{}); err != nil {
 		return err
@@ -171,8 +175,8 @@ func (p *patch) record(m *Manager, base Record, loaded Attrs, t time.Time) (Reco
 	rec.Attrs = attrs
 	rec.Rev = base.Rev.Next()
 	rec.Seen = t
-	if r := p.renew; r != nil && r.login {
-		rec.Owner, rec.AuthTime, rec.Ends = r.owner, t, m.ends(t)
+	if p.renew != nil {
+		p.renew.apply(m, &rec, t)
 	}
 	rec.Expires = m.expiry(t, rec.Ends)
 	if p.forgetPrev {
@@ -199,7 +203,7 @@ func (s *Session) written(rec Record, more func()) {
 // tellRev gives the client a cookie with the new revision, in the modes that go
 // by it. mu is held.
 func (s *Session) tellRev() {
-	if s.m.tellsRev() {
+	if s.m.tellsRev() && !s.followed { // a cookie with the old token could replace the new one
 		s.cookie = cookieSet
 	}
 }

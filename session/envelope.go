@@ -15,8 +15,8 @@ import (
 // are signed varints of Unix milliseconds, 0 for the zero time.
 //
 //	'B' version
-//	term n  created seen expires ends authtime
-//	len owner  flags(1 byte: 1 = prev, 2 = next) [21 bytes prev] [21 bytes next]
+//	term n  created seen expires ends issued authtime
+//	len owner  flags(1 byte: 1 = prev, 2 = next, 4 = follow) [21 bytes prev] [21 bytes next]
 //	count once  16 bytes each
 //	count attrs  (len name, len value) each  names…  values…
 //	CRC-32C of all before, 4 bytes little-endian
@@ -37,7 +37,7 @@ func AppendRecord(b []byte, r *Record) []byte {
 	b = append(b, envelopeMagic, envelopeVersion)
 	b = binary.AppendUvarint(b, r.Rev.Term)
 	b = binary.AppendUvarint(b, r.Rev.N)
-	for _, t := range [...]time.Time{r.Created, r.Seen, r.Expires, r.Ends, r.AuthTime} {
+	for _, t := range [...]time.Time{r.Created, r.Seen, r.Expires, r.Ends, r.Issued, r.AuthTime} {
 		b = binary.AppendVarint(b, millis(t))
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.Owner)))
@@ -48,6 +48,9 @@ func AppendRecord(b []byte, r *Record) []byte {
 			flags |= 1 << i
 			links = append(links, id.bytes()...)
 		}
+	}
+	if r.Follow {
+		flags |= 4
 	}
 	b = append(append(b, flags), links...)
 	b = binary.AppendUvarint(b, uint64(len(r.Once)))
@@ -85,12 +88,13 @@ func ParseRecord(b []byte) (Record, error) {
 	d := decoder{b: body[2:]}
 	var r Record
 	r.Rev = Rev{d.uvarint(), d.uvarint()}
-	for _, t := range [...]*time.Time{&r.Created, &r.Seen, &r.Expires, &r.Ends, &r.AuthTime} {
+	for _, t := range [...]*time.Time{&r.Created, &r.Seen, &r.Expires, &r.Ends, &r.Issued, &r.AuthTime} {
 		*t = d.time()
 	}
 	r.Owner = string(d.bytes(d.uvarint()))
 	flags := d.byte()
-	d.bad = d.bad || flags > 3
+	d.bad = d.bad || flags > 7
+	r.Follow = flags&4 != 0
 	for i, id := range [...]*ID{&r.Prev, &r.Next} {
 		if flags&(1<<i) != 0 {
 			*id = d.id()

@@ -17,7 +17,7 @@ import (
 func full() session.Record {
 	at := func(s int64) time.Time { return time.UnixMilli(1_700_000_000_000 + s) }
 	return session.Record{
-		Rev: session.Rev{Term: 3, N: 99}, Owner: "42", Created: at(1), Seen: at(2), Expires: at(3), Ends: at(4), AuthTime: at(5),
+		Rev: session.Rev{Term: 3, N: 99}, Owner: "42", Created: at(1), Seen: at(2), Expires: at(3), Ends: at(4), AuthTime: at(5), Issued: at(6), Follow: true,
 		Prev: session.ID{Generation: 1, Hash: [20]byte{1}}, Next: session.ID{Generation: 2, Hash: [20]byte{2}},
 		Once:  []session.OnceKey{{1}, {2}},
 		Attrs: session.Attrs{{Name: "", Value: []byte{}}, {Name: "a", Value: []byte{0, 255}}, {Name: "ключ", Value: []byte("v")}},

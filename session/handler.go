@@ -133,9 +133,15 @@ func (e *exchange) load(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
+			if rec.Follow { // the token was changed while this request was on its way
+				if id, rec, err = m.follow(ctx, rec); err != nil {
+					return unfollowed(err)
+				}
+				s.followed = true
+			}
 			s.token, s.id, s.base, s.exists = t.Token, id, rec, true
 			s.cookie = cookieKeep
-			if t.resign || takenOver {
+			if (t.resign || takenOver) && !s.followed {
 				s.cookie = cookieSet
 			}
 			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly
@@ -154,6 +160,15 @@ func (e *exchange) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unfollowed: the record that took another's place is gone, which is as absent
+// as any, or cannot be had.
+func unfollowed(err error) error {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
+		return nil
+	}
+	return err
 }
 
 // loaded is the session if the request asked for it.

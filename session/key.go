@@ -33,10 +33,13 @@ func Merge[T any](f func(base, mine, theirs T) T) KeyOption[T] {
 }
 
 // NewKey makes a key. The name is stored with every session, so a short one
-// saves space; it must be 1 to 255 bytes, else NewKey panics.
+// saves space; it must be 1 to 255 bytes and not begin with ~, else NewKey panics.
 func NewKey[T any](name string, opts ...KeyOption[T]) Key[T] {
 	if name == "" || len(name) > 255 {
 		panic(fmt.Sprintf("session: NewKey: the name must be 1 to 255 bytes, not %d", len(name)))
+	}
+	if name[0] == '~' {
+		panic("session: NewKey: names that begin with ~ are Belay's own")
 	}
 	k := Key[T]{name: name}
 	for _, o := range opts {
@@ -64,11 +67,19 @@ func (k Key[T]) Get(s *Session) (v T, ok bool) {
 		s.noteErr(fmt.Errorf("session: decode %q: %w", k.name, err))
 		return *new(T), false
 	}
+	k.watch(s, v, raw)
 	return v, true
 }
 
+// watch remembers a value that may be changed in place.
+func (k Key[T]) watch(s *Session, v T, raw []byte) {
+	if s.m.opts.DetectChanges {
+		s.watch(k.name, raw, func() ([]byte, error) { return s.codec().Marshal(v) })
+	}
+}
+
 // Set changes the attribute. The value is encoded at once, so later changes to
-// what it points to are not seen. A value that cannot be encoded makes the
+// what it points to are not seen, unless Options.DetectChanges says so. A value that cannot be encoded makes the
 // commit fail.
 func (k Key[T]) Set(s *Session, v T) {
 	raw, err := s.codec().Marshal(v)
@@ -77,6 +88,7 @@ func (k Key[T]) Set(s *Session, v T) {
 		return
 	}
 	s.record(op{name: k.name, value: raw, present: true, merge: k.rawMerge(s)})
+	k.watch(s, v, raw)
 }
 
 // Delete removes the attribute.

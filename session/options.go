@@ -55,6 +55,14 @@ type Options struct {
 	// Their revision cannot be told to the client any more, so for MaxStale his
 	// next request may not see them on another server.
 	LateCommits bool
+	// RotateEvery gives a session a new token that often, with the next answer
+	// that can carry it. Requests under way with the old token go on for 30 s.
+	// Default: only Renew does.
+	RotateEvery time.Duration
+	// DetectChanges finds values that were changed in place, without Set: what
+	// Get returned is encoded again at the commit, and compared. It costs an
+	// encoding per value that was read.
+	DetectChanges bool
 	// Cookie describes the cookie that carries the token.
 	Cookie Cookie
 	// Header, if not empty, is the header field in which the token travels both
@@ -187,6 +195,7 @@ func (o *Options) legal() error {
 	refuse(o.Backup < Sync || o.Backup > Interval, "Backup %d does not exist", o.Backup)
 	refuse(!sticky && o.Backup != Sync, "only Sticky may write later than it answers: leave Backup at Sync, or change the Mode")
 	refuse((o.Backup == Interval) != (o.Interval > 0) || o.Interval < 0, "Backup: Interval and a positive Interval belong together")
+	refuse(o.RotateEvery < 0, "RotateEvery cannot be negative")
 	refuse(o.MaxHeld < 0 || o.MaxBehind < 0 || o.FlushTimeout < 0, "MaxHeld, MaxBehind and FlushTimeout cannot be negative")
 	for _, r := range o.Rules {
 		refuse(r.WhenDown == Stale && !coherent, "rule %q: Stale needs Coherent mode", r.Pattern)

@@ -30,10 +30,12 @@ type patch struct {
 	renew *renewal
 	// forgetPrev says that the new token has been used.
 	forgetPrev bool
+	// keep stores the session even if nothing is in it.
+	keep bool
 }
 
 func (p *patch) empty() bool {
-	return len(p.ops) == 0 && len(p.once) == 0 && p.renew == nil && !p.forgetPrev
+	return len(p.ops) == 0 && len(p.once) == 0 && p.renew == nil && !p.forgetPrev && !p.keep
 }
 
 // lookup returns the value of a name as the patch leaves it; found is false if
@@ -96,5 +98,6 @@ func (p patch) then(later patch) patch {
 		p.renew = later.renew
 	}
 	p.forgetPrev = p.forgetPrev || later.forgetPrev
+	p.keep = p.keep || later.keep
 	return p
 }

@@ -26,6 +26,8 @@ type Record struct {
 	Expires time.Time
 	// Ends is the absolute limit, which no activity moves; zero: none.
 	Ends time.Time
+	// Issued is when this token was made; zero in records of before it was kept.
+	Issued time.Time
 	// AuthTime is when the owner last proved who he is; zero: never.
 	AuthTime time.Time
 	// Prev is the anonymous record this one replaced at log-in, until the new
@@ -34,6 +36,9 @@ type Record struct {
 	// Next is the record that replaced this one at log-in or renewal; a record
 	// with a Next is read-only and lives for 30 s at most. Zero: none.
 	Next ID
+	// Follow: whoever comes with this token is served the record Next: the
+	// token was changed as a matter of routine.
+	Follow bool
 	// Once holds the newest keys of Session.Once, oldest first.
 	Once []OnceKey
 	// Attrs are the encoded attributes, sorted by name.

@@ -15,8 +15,11 @@ const renewGrace = 30 * time.Second
 
 // renewal is a request for a new token.
 type renewal struct {
-	owner string
-	login bool
+	owner   string
+	login   bool
+	pending string
+	level   int
+	routine bool // Options.RotateEvery, not the application, wants it
 }
 
 // RenewOption is an option of Session.Renew.
@@ -26,6 +29,66 @@ type RenewOption func(*renewal)
 // he is: it sets Owner and AuthTime and begins a new Lifetime.
 func ForUser(owner string) RenewOption {
 	return func(r *renewal) { r.owner, r.login = owner, true }
+}
+
+// ForPending says that somebody has begun to prove that he is owner, and has
+// not done so yet: the password was right, the second factor is to come. It
+// shows in Session.Pending, and nowhere else: Owner stays empty. ForUser ends it.
+func ForPending(owner string) RenewOption {
+	return func(r *renewal) { r.pending = owner }
+}
+
+// AtLevel says, with ForUser, how strongly the owner has proved who he is: an
+// assurance level of 1, 2 or 3. It shows in Session.Level.
+func AtLevel(level int) RenewOption {
+	return func(r *renewal) { r.level = level }
+}
+
+// Names of attributes that Belay itself keeps; no Key can have them.
+const (
+	attrPending = "~pending"
+	attrLevel   = "~level"
+)
+
+// apply is what the renewal makes of a record.
+func (r *renewal) apply(m *Manager, rec *Record, t time.Time) {
+	rec.Issued = t
+	if r.login {
+		rec.Owner, rec.AuthTime, rec.Ends = r.owner, t, m.ends(t)
+		rec.Attrs = rec.Attrs.Without(attrPending).Without(attrLevel)
+		if r.level > 0 {
+			rec.Attrs = rec.Attrs.With(attrLevel, []byte{byte(r.level)})
+		}
+	}
+	if r.pending != "" {
+		rec.Attrs = rec.Attrs.With(attrPending, []byte(r.pending))
+	}
+}
+
+// Pending is who has begun to log in here and has not ended it, as given to
+// ForPending; empty: nobody. He is not logged in.
+func (s *Session) Pending() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.patch.renew; r != nil && (r.login || r.pending != "") {
+		return r.pending
+	}
+	v, _ := s.base.Attrs.Get(attrPending)
+	return string(v)
+}
+
+// Level is how strongly the owner has proved who he is, as given to AtLevel; 0:
+// nothing was said.
+func (s *Session) Level() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.patch.renew; r != nil && r.login {
+		return r.level
+	}
+	if v, ok := s.base.Attrs.Get(attrLevel); ok && len(v) == 1 {
+		return int(v[0])
+	}
+	return 0
 }
 
 // Renew gives the session a new token, with the commit of this request. Call it
@@ -41,8 +104,13 @@ func (s *Session) Renew(_ context.Context, opts ...RenewOption) error {
 	for _, o := range opts {
 		o(&r)
 	}
-	if r.login && r.owner == "" {
+	switch {
+	case r.login && r.owner == "":
 		return errors.New("session: renew: ForUser needs a name")
+	case r.login && r.pending != "":
+		return errors.New("session: renew: ForUser and ForPending exclude each other")
+	case r.level < 0 || r.level > 3 || r.level > 0 && !r.login:
+		return errors.New("session: renew: AtLevel takes 1, 2 or 3, together with ForUser")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +136,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 	if s.e.headerSent() {
 		return ErrHeaderSent
 	}
-	tok := newToken()
+	tok := s.newToken()
 	next := renewed{s: s, p: p, id: idOf(tok.ID)}
 	base, loaded := s.base, s.base.Attrs
 	for try := 0; ; try++ {
@@ -90,6 +158,10 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 		case err == nil:
 		case p.renew.login && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrSuperseded)):
 			// A log-in stands by itself, whatever became of the old session.
+		case p.renew.routine && errors.Is(err, ErrSuperseded):
+			// Another request was faster. What this one changed goes there.
+			next.undo(ctx)
+			return s.follow(ctx, p)
 		case errors.Is(err, ErrNotFound):
 			next.undo(ctx)
 			s.loseTo(ctx, p)
@@ -123,7 +195,7 @@ func (n *renewed) write(ctx context.Context, base Record, loaded Attrs) error {
 	if err != nil {
 		return err
 	}
-	rec.CAS, rec.Prev, rec.Next = 0, ID{}, ID{}
+	rec.CAS, rec.Prev, rec.Next, rec.Follow = 0, ID{}, ID{}, false
 	if n.fromAnonymous(base) {
 		rec.Prev = n.s.id
 	}
@@ -150,9 +222,12 @@ func (n *renewed) retire(ctx context.Context, base Record) error {
 	old := base
 	old.Rev, old.Next = base.Rev.Next(), n.id
 	anonymous := n.fromAnonymous(base)
-	if anonymous {
+	switch {
+	case anonymous:
 		old.Ends = t.Add(renewGrace)
-	} else {
+	case n.p.renew.routine:
+		old.Ends, old.Follow, old.Attrs, old.Once = t.Add(renewGrace), true, nil, nil
+	default:
 		old.Ends, old.Owner, old.AuthTime, old.Attrs, old.Once = t.Add(time.Second), "", time.Time{}, nil, nil
 	}
 	if !base.Ends.IsZero() && base.Ends.Before(old.Ends) {
@@ -162,7 +237,7 @@ func (n *renewed) retire(ctx context.Context, base Record) error {
 	if !base.Expires.IsZero() && base.Expires.Before(old.Expires) {
 		old.Expires = base.Expires
 	}
-	if err := m.updateNow(ctx, n.s.id, old, base.Rev); err != nil || anonymous {
+	if err := m.updateNow(ctx, n.s.id, old, base.Rev); err != nil || anonymous || n.p.renew.routine {
 		return err
 	}
 	ids := []ID{n.s.id}
@@ -190,4 +265,58 @@ func (n *renewed) undo(ctx context.Context) {
 		}
 		n.s.m.unindex(ctx, n.rec.Owner, n.id)
 	}
+}
+
+// maxHops bounds how many routine renewals a request may have missed.
+const maxHops = 4
+
+// follow finds the record that has taken rec's place by routine.
+func (m *Manager) follow(ctx context.Context, rec Record) (id ID, next Record, err error) {
+	next = rec
+	for hop := 0; next.Follow && err == nil; hop++ {
+		if hop == maxHops {
+			return id, next, ErrSuperseded
+		}
+		id = next.Next
+		next, err = m.latest(ctx, id)
+	}
+	return id, next, err
+}
+
+// follow brings a patch to the record that a parallel request has given a new
+// token. The client learns that token from the other answer.
+func (s *Session) follow(ctx context.Context, p *patch) error {
+	old, err := s.m.load(ctx, s.id)
+	if err == nil && !old.Follow {
+		err = ErrSuperseded
+	}
+	if err == nil {
+		var id ID
+		var rec Record
+		if id, rec, err = s.m.follow(ctx, old); err == nil {
+			s.mu.Lock()
+			s.id, s.base, s.followed = id, rec, true
+			s.mu.Unlock()
+			p.renew = nil
+			if p.empty() {
+				return nil
+			}
+			return s.writeUpdate(ctx, p)
+		}
+	}
+	if errors.Is(err, ErrNotFound) {
+		s.loseTo(ctx, p)
+		return nil
+	}
+	return err
+}
+
+// rotate asks for a new token if the present one is old enough.
+func (s *Session) rotate() {
+	every := s.m.opts.RotateEvery
+	if every <= 0 || s.followed || s.e.headerSent() || s.base.Issued.IsZero() || !s.base.Next.IsZero() ||
+		s.patch.renew != nil || time.Since(s.base.Issued) < every {
+		return
+	}
+	s.patch.renew = &renewal{routine: true}
 }

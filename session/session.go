@@ -26,16 +26,19 @@ type Session struct {
 	// taken before mu.
 	committing sync.Mutex
 
-	mu      sync.Mutex // guards what follows; not held over I/O
-	token   wire.Token // of the record; zero: there is none yet
-	id      ID
-	base    Record // as loaded or last written
-	exists  bool
-	dead    bool // destroyed in this request
-	lost    bool // found destroyed by another request, or expired, at a commit
-	patch   patch
-	flight  patch // what a commit under way is writing
-	changes int   // counts changes, to see that none came between
+	mu       sync.Mutex // guards what follows; not held over I/O
+	token    wire.Token // of the record; zero: there is none yet
+	id       ID
+	base     Record // as loaded or last written
+	exists   bool
+	dead     bool // destroyed in this request
+	lost     bool // found destroyed by another request, or expired, at a commit
+	patch    patch
+	flight   patch      // what a commit under way is writing
+	changes  int        // counts changes, to see that none came between
+	followed bool       // the client's token is an older one than the record's
+	planned  wire.Token // the next token, if it had to be known early
+	watched  []watched  // values handed out that may be changed in place
 	// cookie says what the client must be told with the next header.
 	cookie cookieAction
 	frozen error // why the session cannot be changed; nil: it can
@@ -266,6 +269,18 @@ func (s *Session) undecodable(name string, err error) {
 	if h := s.m.opts.Hooks.Undecodable; h != nil {
 		h(s.e.r.Context(), name, err)
 	}
+}
+
+// newToken is the token that the next new record gets.
+func (s *Session) newToken() wire.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.planned
+	if t == (wire.Token{}) {
+		t = newToken()
+	}
+	s.planned = wire.Token{}
+	return t
 }
 
 // newToken makes an id that nobody can guess: 160 random bits.

@@ -38,7 +38,7 @@ func (c Config) Run(t *testing.T, open Open) {
 	if c.Schedules == 0 {
 		c.Schedules = 50
 	}
-	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, coherentPromises, stickyPromises, ownerPromises} {
+	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, helperPromises, coherentPromises, stickyPromises, ownerPromises} {
 		for _, p := range group {
 			if &group[0] == &ownerPromises[0] {
 				if _, ok := session.Capability[session.Indexer](open(t)); !ok {
@@ -299,7 +299,8 @@ type spy struct {
 
 	loads, creates, updates, touches, deletes atomic.Int64
 
-	aged atomic.Int64 // how much earlier the times in loaded records are
+	aged  atomic.Int64 // how much earlier the times in loaded records are
+	older atomic.Int64 // how much earlier their tokens were made
 
 	mu     sync.Mutex
 	ids    []session.ID
@@ -341,8 +342,11 @@ func (s *spy) Load(ctx context.Context, id session.ID) (session.Record, error) {
 		return session.Record{}, err
 	}
 	rec, err := s.Store.Load(ctx, id)
+	if d := time.Duration(s.older.Load()); d != 0 && !rec.Issued.IsZero() {
+		rec.Issued = rec.Issued.Add(-d)
+	}
 	if d := time.Duration(s.aged.Load()); d != 0 {
-		for _, at := range []*time.Time{&rec.Created, &rec.Seen, &rec.Expires, &rec.Ends, &rec.AuthTime} {
+		for _, at := range []*time.Time{&rec.Created, &rec.Seen, &rec.Expires, &rec.Ends, &rec.Issued, &rec.AuthTime} {
 			if !at.IsZero() {
 				*at = at.Add(-d)
 			}

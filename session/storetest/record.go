@@ -62,7 +62,9 @@ func everything(maxValue int) session.Record {
 		// Every time differs, so that none can stand in for another.
 		Created: t.Add(-5 * time.Hour), Seen: t.Add(-3 * time.Minute),
 		Expires: t.Add(29 * time.Minute), Ends: t.Add(7 * time.Hour), AuthTime: t.Add(-time.Hour - time.Millisecond),
+		Issued: t.Add(-2 * time.Hour), Follow: true,
 		Prev:  session.ID{Generation: 255, Hash: [20]byte{1, 2, 3, 19: 4}},
+		Next:  session.ID{Generation: 254, Hash: [20]byte{5, 19: 6}},
 		Once:  []session.OnceKey{{1, 15: 2}, {}, {255}},
 		Attrs: attrs,
 	}
@@ -84,6 +86,12 @@ func diff(got, want session.Record) error {
 	if got.Prev != want.Prev {
 		add("Prev", got.Prev, want.Prev)
 	}
+	if got.Next != want.Next {
+		add("Next", got.Next, want.Next)
+	}
+	if got.Follow != want.Follow {
+		add("Follow", got.Follow, want.Follow)
+	}
 	if !slices.Equal(got.Once, want.Once) {
 		add("Once", got.Once, want.Once)
 	}
@@ -95,6 +103,7 @@ func diff(got, want session.Record) error {
 		{"Seen", got.Seen, want.Seen},
 		{"Expires", got.Expires, want.Expires},
 		{"Ends", got.Ends, want.Ends},
+		{"Issued", got.Issued, want.Issued},
 		{"AuthTime", got.AuthTime, want.AuthTime},
 	} {
 		if !f.got.Equal(f.want) {

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// watched is a value that a handler was given, or gave, and may change in place.
+type watched struct {
+	name   string
+	raw    []byte // its encoding at that time
+	encode func() ([]byte, error)
+}
+
+func (s *Session) watch(name string, raw []byte, encode func() ([]byte, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = append(s.watched, watched{name, raw, encode})
+}
+
+// recordWatched turns what was changed in place into changes of the patch: also
+// what two attributes share, since each is encoded for itself. mu is held.
+func (s *Session) recordWatched() {
+	for _, w := range s.watched {
+		now, err := w.encode()
+		if err != nil {
+			s.note(fmt.Errorf("session: encode %q: %w", w.name, err), true)
+			continue
+		}
+		if bytes.Equal(now, w.raw) {
+			continue // as it was given; a later Set holds
+		}
+		if cur, ok, _ := s.find(w.name); ok && bytes.Equal(cur, w.raw) && s.frozen == nil && !s.dead {
+			s.patch.add(op{name: w.name, value: now, present: true})
+		}
+	}
+	s.watched = slices.Delete(s.watched, 0, len(s.watched))
+}
