@@ -48,7 +48,13 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 
 	ctx, cancel := s.m.commitContext(ctx)
 	defer cancel()
-	err := s.write(ctx, &p)
+	var err error
+	if l := s.e.lease; l != nil {
+		err = l.confirm(ctx)
+	}
+	if err == nil {
+		err = s.write(ctx, &p)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,6 +47,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
+		defer e.unlock()
 		next.ServeHTTP(e.w.outer(), r.WithContext(e))
 		e.finish()
 	})
@@ -77,7 +78,8 @@ type exchange struct {
 	hadToken bool
 	rule     *Rule
 	s        *Session
-	failed   error // why the session could not be loaded
+	lease    *leasing // of the session, if a Rule locks it
+	failed   error    // why the session could not be loaded
 }
 
 func (e *exchange) Value(key any) any {
@@ -120,6 +122,11 @@ func (e *exchange) load(ctx context.Context) error {
 	}
 	for _, t := range got.tokens {
 		id := idOf(t.ID)
+		if e.rule.Lock {
+			if err := e.lock(ctx, id); err != nil {
+				return err
+			}
+		}
 		var rec Record
 		var err error
 		takenOver := false
@@ -147,6 +154,7 @@ func (e *exchange) load(ctx context.Context) error {
 			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly
 			return nil
 		case errors.Is(err, ErrNotFound):
+			e.unlock()
 			// The cookie stays: the answer to another request of this client
 			// may just be bringing him a new one.
 		case errors.Is(err, ErrCorrupt):
@@ -160,6 +168,31 @@ func (e *exchange) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lock takes the lease of the session that the request is about to read.
+func (e *exchange) lock(ctx context.Context, id ID) error {
+	l, err := e.m.lock(ctx, id)
+	switch {
+	case err == nil:
+		e.lease = l
+		fresh := *e.rule
+		fresh.Fresh = true // who had it before may have written
+		e.rule = &fresh
+	case errors.Is(err, ErrLocked) && e.rule.WhenLocked == GoReadOnly:
+		e.s.frozen = err
+	default:
+		return err
+	}
+	return nil
+}
+
+// unlock gives the lease back, if there is one.
+func (e *exchange) unlock() {
+	if e.lease != nil {
+		e.lease.release()
+		e.lease = nil
+	}
 }
 
 // unfollowed: the record that took another's place is gone, which is as absent

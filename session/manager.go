@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,7 @@ type Manager struct {
 	near      *nearby // Coherent mode
 	holder    *holder // Sticky mode
 	breaker   breaker
+	turns     turns
 	fence     fence
 }
 
@@ -39,6 +41,9 @@ func New(store Store, opts *Options) (*Manager, error) {
 	}
 	if _, ok := Capability[Indexer](store); !ok && o.MaxPerUser > 0 {
 		return nil, fmt.Errorf("session: MaxPerUser needs a store with an index of owners, and %T has none", store)
+	}
+	if _, ok := Capability[Locker](store); !ok && slices.ContainsFunc(o.Rules, func(r Rule) bool { return r.Lock }) {
+		return nil, fmt.Errorf("session: a rule with Lock needs a store with leases, and %T has none", store)
 	}
 	m := &Manager{store: store, opts: o, transport: t, rules: r}
 	switch o.Mode {
@@ -114,7 +119,7 @@ func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func temporary(err error) bool {
-	for _, e := range []error{ErrUnavailable, ErrNewer, ErrConflict, ErrExpiredAttempt, ErrSuperseded, ErrRevoked} {
+	for _, e := range []error{ErrUnavailable, ErrNewer, ErrConflict, ErrExpiredAttempt, ErrSuperseded, ErrRevoked, ErrLocked, ErrLeaseLost} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -150,7 +155,7 @@ func expected(err error) bool {
 	if err == nil {
 		return true
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge, ErrLocked, ErrLeaseLost} {
 		if errors.Is(err, known) {
 			return true
 		}

@@ -76,6 +76,12 @@ type Options struct {
 	// signature, a made-up token costs one look-up. Switching it on ends the
 	// sessions there are.
 	Keys [][]byte
+	// LockWait is how long a request waits for the lease of its session, if a
+	// Rule locks it. Default 5 s.
+	LockWait time.Duration
+	// LockTTL is after what time the lease of a process that died is free. A
+	// living one extends it. Default 10 s, at least 100 ms.
+	LockTTL time.Duration
 	// Rules are exceptions for some requests.
 	Rules []Rule
 	// Codec encodes attributes. Default JSON.
@@ -147,6 +153,8 @@ func (o *Options) withDefaults() (Options, error) {
 	def(&c.Timeout, 2*time.Second)
 	def(&c.CommitTimeout, 5*time.Second)
 	def(&c.OnceKeys, 32)
+	def(&c.LockWait, 5*time.Second)
+	def(&c.LockTTL, 10*time.Second)
 	def(&c.MaxStale, 2*time.Second)
 	def(&c.StaleFor, time.Minute)
 	def(&c.MaxHeld, 100_000)
@@ -195,6 +203,8 @@ func (o *Options) legal() error {
 	refuse(o.Backup < Sync || o.Backup > Interval, "Backup %d does not exist", o.Backup)
 	refuse(!sticky && o.Backup != Sync, "only Sticky may write later than it answers: leave Backup at Sync, or change the Mode")
 	refuse((o.Backup == Interval) != (o.Interval > 0) || o.Interval < 0, "Backup: Interval and a positive Interval belong together")
+	refuse(o.LockWait < 0, "LockWait cannot be negative")
+	refuse(o.LockTTL < 100*time.Millisecond, "LockTTL must be at least 100 ms, not %v", o.LockTTL)
 	refuse(o.RotateEvery < 0, "RotateEvery cannot be negative")
 	refuse(o.MaxHeld < 0 || o.MaxBehind < 0 || o.FlushTimeout < 0, "MaxHeld, MaxBehind and FlushTimeout cannot be negative")
 	for _, r := range o.Rules {

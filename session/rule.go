@@ -27,6 +27,14 @@ type Rule struct {
 	// Fresh: these requests ask the store, whatever the mode: for what must not
 	// be done by somebody whose session has just been revoked.
 	Fresh bool
+	// Lock: a request takes the lease of its session before it reads it, and
+	// keeps it until its end, so that of these requests one at a time runs for a
+	// session, on whatever server. Others are not held up by it. It is for
+	// requests whose effect is outside of the session; changes of the session
+	// survive side by side without it. The store must be a Locker.
+	Lock bool
+	// WhenLocked says what happens if the lease is not free in time.
+	WhenLocked LockPolicy
 	// WhenDown says what Get does when the store cannot be asked.
 	WhenDown FailPolicy
 }

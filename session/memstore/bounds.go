@@ -41,6 +41,7 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) sweep() int {
 	total := 0
 	s.index.sweep(time.Now())
+	s.leases.sweep(time.Now())
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()

@@ -64,6 +64,7 @@ type Store struct {
 	bytes  atomic.Int64
 	shards [shardCount]shard
 	index  index
+	leases leases
 }
 
 // New returns an empty store. It starts nothing; see Run.

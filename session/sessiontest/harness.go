@@ -38,13 +38,16 @@ func (c Config) Run(t *testing.T, open Open) {
 	if c.Schedules == 0 {
 		c.Schedules = 50
 	}
-	for _, group := range [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, helperPromises, coherentPromises, stickyPromises, ownerPromises} {
+	groups := [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, helperPromises, coherentPromises, stickyPromises}
+	// What a store cannot do is not tested, rather than skipped.
+	if _, ok := session.Capability[session.Indexer](open(t)); ok {
+		groups = append(groups, ownerPromises)
+	}
+	if _, ok := session.Capability[session.Locker](open(t)); ok {
+		groups = append(groups, leasePromises)
+	}
+	for _, group := range groups {
 		for _, p := range group {
-			if &group[0] == &ownerPromises[0] {
-				if _, ok := session.Capability[session.Indexer](open(t)); !ok {
-					continue
-				}
-			}
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
 				p.test(t, &env{t: t, store: newSpy(open(t)), schedules: c.Schedules})
@@ -243,18 +246,21 @@ func newSpy(s session.Store) *spy {
 	return y
 }
 
-// Unwrap gives access to the index, if there is one.
+// Unwrap gives access to what else the store can do.
 func (s *spy) Unwrap() session.Store {
 	if s.ix.Indexer == nil {
-		return nil
+		return s.Store
 	}
 	return indexedStore{s.Store, &s.ix}
 }
 
+// indexedStore has the spy's index in front of the store.
 type indexedStore struct {
 	session.Store
 	session.Indexer
 }
+
+func (s indexedStore) Unwrap() session.Store { return s.Store }
 
 // spyIndex lets a test stop between the steps of the index.
 type spyIndex struct {
