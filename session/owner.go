@@ -26,7 +26,8 @@ type Indexer interface {
 	// Entries returns the owner's entries, in ascending order of Seq, and
 	// every one that was there when the call began and still is.
 	Entries(ctx context.Context, owner string) ([]Entry, error)
-	// Epoch returns the owner's epoch, 0 if it was never raised.
+	// Epoch returns the owner's epoch, 0 if it was never raised, or so long ago
+	// (an hour at least) that the store has forgotten it. No number comes twice.
 	Epoch(ctx context.Context, owner string) (uint64, error)
 	// RaiseEpoch makes the owner's epoch greater than it ever was.
 	RaiseEpoch(ctx context.Context, owner string) error
@@ -229,7 +230,7 @@ func (m *Manager) createOwned(ctx context.Context, id ID, rec, base Record) erro
 		return undo(err)
 	}
 	after, err := epoch()
-	if err == nil && after != before {
+	if err == nil && after > before {
 		err = ErrRevoked
 	}
 	if err == nil && m.opts.MaxPerUser > 0 {

@@ -44,10 +44,11 @@ func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Com
 	})
 }
 
-// Script runs a script, again if need be: it must be idempotent.
-func (c *Conn) Script(ctx context.Context, script *rueidis.Lua, key string, args ...string) Result {
+// Script runs a script, again if need be: it must be idempotent. The keys must
+// lie in one slot.
+func (c *Conn) Script(ctx context.Context, script *rueidis.Lua, keys []string, args ...string) Result {
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		return script.Exec(ctx, client, []string{key}, args)
+		return script.Exec(ctx, client, keys, args)
 	})
 }
 

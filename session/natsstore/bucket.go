@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,16 +29,27 @@ type bucket struct {
 	prefix string // of subjects
 }
 
-func bucketName(name string, i int) string { return name + "-" + strconv.Itoa(i) }
+// What buckets hold, as their names say it. No name of one kind is one of the
+// other, whatever Options.Name is.
+const (
+	ofSessions = "-"
+	ofOwners   = "-owners"
+)
 
-func streamConfig(o *Options, i int) jetstream.StreamConfig {
-	name := bucketName(o.Name, i)
+func streamConfig(o *Options, kind string, i int) jetstream.StreamConfig {
+	name := o.Name + kind + strconv.Itoa(i)
+	marker, maxBytes := markerTTL, o.MaxBytes
+	if kind == ofOwners {
+		// Nothing is left of an entry, for a listing would come across it. And a
+		// revocation must have room when sessions have none.
+		marker, maxBytes = 0, -1
+	}
 	return jetstream.StreamConfig{
 		Name:              "KV_" + name,
 		Description:       "Belay sessions",
 		Subjects:          []string{"$KV." + name + ".>"},
 		MaxMsgsPerSubject: 1,
-		MaxBytes:          o.MaxBytes,
+		MaxBytes:          maxBytes,
 		MaxMsgs:           -1,
 		MaxMsgSize:        -1,
 		MaxConsumers:      -1,
@@ -50,7 +62,7 @@ func streamConfig(o *Options, i int) jetstream.StreamConfig {
 		// Without followers it is the faster way to the same answer.
 		AllowDirect:            o.Replicas == 1,
 		AllowMsgTTL:            true,
-		SubjectDeleteMarkerTTL: markerTTL,
+		SubjectDeleteMarkerTTL: marker,
 		Metadata:               map[string]string{metaBuckets: strconv.Itoa(o.Buckets)},
 	}
 }
@@ -63,36 +75,44 @@ func (e *misfitError) Error() string { return e.text }
 func misfit(format string, a ...any) error { return &misfitError{fmt.Sprintf(format, a...)} }
 
 // openBuckets finds the buckets, and makes those that are missing.
-func openBuckets(ctx context.Context, js jetstream.JetStream, o *Options) ([]bucket, error) {
-	wanted := o.Buckets
-	if o.Buckets == 0 {
+func (s *Store) openBuckets(ctx context.Context) error {
+	o := s.opts
+	if s.opts.Buckets == 0 {
 		o.Buckets = defaultBuckets
 	}
-	first, err := openBucket(ctx, js, o, 0)
+	first, err := openBucket(ctx, s.js, &o, ofSessions, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n, err := strconv.Atoi(first.stream.CachedInfo().Config.Metadata[metaBuckets])
 	if err != nil || n < 1 || n > maxBuckets {
-		return nil, misfit("stream %s was not made by natsstore: give Options another Name", first.stream.CachedInfo().Config.Name)
+		return misfit("stream %s was not made by natsstore: give Options another Name", first.stream.CachedInfo().Config.Name)
 	}
-	if wanted != 0 && wanted != n {
-		return nil, misfit("sessions %q are spread over %d buckets, not %d: leave Options.Buckets at 0 or give another Name", o.Name, n, wanted)
+	if s.opts.Buckets != 0 && s.opts.Buckets != n {
+		return misfit("sessions %q are spread over %d buckets, not %d: leave Options.Buckets at 0 or give another Name", o.Name, n, s.opts.Buckets)
 	}
 	o.Buckets = n
-	buckets := []bucket{first}
-	for i := 1; i < n; i++ {
-		b, err := openBucket(ctx, js, o, i)
-		if err != nil {
-			return nil, err
+	sessions, owners := []bucket{first}, []bucket(nil)
+	for i := range n {
+		if i > 0 {
+			b, err := openBucket(ctx, s.js, &o, ofSessions, i)
+			if err != nil {
+				return err
+			}
+			sessions = append(sessions, b)
 		}
-		buckets = append(buckets, b)
+		b, err := openBucket(ctx, s.js, &o, ofOwners, i)
+		if err != nil {
+			return err
+		}
+		owners = append(owners, b)
 	}
-	return buckets, nil
+	s.sessions, s.owners = sessions, owners
+	return nil
 }
 
-func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, i int) (bucket, error) {
-	cfg := streamConfig(o, i)
+func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind string, i int) (bucket, error) {
+	cfg := streamConfig(o, kind, i)
 	stream, err := js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = js.CreateStream(ctx, cfg)
@@ -115,5 +135,5 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, i int) 
 	if err != nil {
 		return bucket{}, err
 	}
-	return bucket{stream: stream, prefix: "$KV." + bucketName(o.Name, i) + "."}, nil
+	return bucket{stream: stream, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}, nil
 }

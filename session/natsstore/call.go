@@ -5,9 +5,11 @@ package natsstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,28 +28,19 @@ const (
 )
 
 func (s *Store) bucketOf(id session.ID) (*bucket, string) {
-	b := &s.buckets[(int(id.Hash[0])<<8|int(id.Hash[1]))%len(s.buckets)]
+	b := pick(s.sessions, id.Hash)
 	return b, b.prefix + id.Key()
+}
+
+func pick(buckets []bucket, hash [20]byte) *bucket {
+	return &buckets[int(binary.BigEndian.Uint16(hash[:]))%len(buckets)]
 }
 
 // read returns the record and its sequence. With ErrNotFound the sequence is
 // that of the trace which a dead record left, or 0.
 func (s *Store) read(ctx context.Context, op string, id session.ID) (session.Record, uint64, error) {
 	b, subject := s.bucketOf(id)
-	var msg *jetstream.RawStreamMsg
-	err := s.patiently(ctx, op, func(ctx context.Context) (err error) {
-		// An answer lost with its connection never comes; a read may ask again.
-		try, cancel := context.WithTimeout(ctx, readPatience)
-		defer cancel()
-		msg, err = b.stream.GetLastMsgForSubject(try, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			msg, err = nil, nil
-		}
-		if err != nil && try.Err() != nil && ctx.Err() == nil {
-			err = errNoAnswer
-		}
-		return err
-	})
+	msg, err := s.last(ctx, op, b, subject)
 	switch {
 	case err != nil:
 		return session.Record{}, 0, err
@@ -65,6 +58,18 @@ func (s *Store) read(ctx context.Context, op string, id session.ID) (session.Rec
 	}
 	s.seen.add(id, &rec, msg.Sequence)
 	return rec, msg.Sequence, nil
+}
+
+// last returns the last message of a subject, nil if there is none.
+func (s *Store) last(ctx context.Context, op string, b *bucket, subject string) (msg *jetstream.RawStreamMsg, err error) {
+	err = s.ask(ctx, op, func(ctx context.Context) (err error) {
+		msg, err = b.stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			msg, err = nil, nil
+		}
+		return err
+	})
+	return msg, err
 }
 
 // write replaces what is at sequence seq, or nothing if that is 0.
@@ -105,17 +110,28 @@ func lifeLeft(expires time.Time) time.Duration {
 
 var errNoAnswer = errors.New("no answer")
 
+// ask is patiently for what may be asked again: an answer that was lost with its
+// connection never comes.
+func (s *Store) ask(ctx context.Context, op string, f func(ctx context.Context) error) error {
+	return s.patiently(ctx, op, func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, readPatience)
+		defer cancel()
+		err := f(try)
+		if err != nil && try.Err() != nil && ctx.Err() == nil {
+			err = errNoAnswer
+		}
+		return err
+	})
+}
+
 // patiently calls f, and again as long as nothing of the call can have reached
 // the store and the context lasts; it then names the error.
 func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return unavailable(op, err)
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.opts.Timeout)
-		defer cancel()
-	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := f(ctx)
 		_, isMisfit := errors.AsType[*misfitError](err)
@@ -139,6 +155,39 @@ func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Con
 			return unavailable(op, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// bounded gives a context without deadline one.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.opts.Timeout)
+}
+
+// callsAtOnce bounds how many requests of one call are under way.
+const callsAtOnce = 16
+
+// atOnce calls f(0) to f(n-1), several at the same time, and all of them even if
+// some fail.
+func atOnce(n int, f func(i int) error) error {
+	if n == 1 {
+		return f(0)
+	}
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, n)
+		slot = make(chan struct{}, callsAtOnce)
+	)
+	for i := range n {
+		slot <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f(i)
+			<-slot
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // notSent reports whether an error means that nothing was written.

@@ -9,6 +9,9 @@
 // took the writes, so whoever writes sees it at once. The engine's clock only
 // frees space: whether a record has expired is decided by Record.Expires.
 //
+// What is known of their owners is in as many buckets more, all of one owner in
+// one of them, so that the order of log-ins is that of its stream.
+//
 // The store never retries a write whose outcome it does not know, and never
 // reads from a follower. It does not own the connection given to Open.
 package natsstore

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/natsstore"
 	"github.com/belay-ha/belay/session/natsstore/embedded"
+	"github.com/belay-ha/belay/session/sessiontest"
 	"github.com/belay-ha/belay/session/storetest"
 )
 
@@ -51,6 +53,14 @@ func serve(t *testing.T, dir string, opts *embedded.Options) (url string, stop f
 	return srv.ClientURL(), stop
 }
 
+func portOf(t *testing.T, url string) (port int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(url, "nats://127.0.0.1:%d", &port); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func dial(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	nc, err := natsstore.Dial(t.Context(), url, opts...)
@@ -80,6 +90,15 @@ func record(life time.Duration) session.Record {
 func TestConformance(t *testing.T) {
 	url, _ := serve(t, t.TempDir(), nil)
 	storetest.Run(t, func(t *testing.T) session.Store { return open(t, dial(t, url), nil) })
+}
+
+func TestSessions(t *testing.T) {
+	url, _ := serve(t, t.TempDir(), nil)
+	nc := dial(t, url)
+	var n atomic.Int64
+	sessiontest.Run(t, func(t *testing.T) session.Store {
+		return open(t, nc, &natsstore.Options{Name: fmt.Sprintf("test%d", n.Add(1)), Buckets: 1})
+	})
 }
 
 // raw returns the last message of a session as the engine has it.
@@ -240,11 +259,7 @@ func TestServerAwayIsUnavailableAndComesBack(t *testing.T) {
 	if err := s.Update(ctx, id, rec, rec.Rev); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("update: got %v, want ErrUnavailable", err)
 	}
-	var port int
-	if _, err := fmt.Sscanf(url, "nats://127.0.0.1:%d", &port); err != nil {
-		t.Fatal(err)
-	}
-	serve(t, dir, &embedded.Options{Port: port})
+	serve(t, dir, &embedded.Options{Port: portOf(t, url)})
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := s.Load(ctx, id); err != nil { // waits for the reconnection

@@ -12,17 +12,20 @@ import (
 
 // Options of Open. The zero value of each field is its default.
 type Options struct {
-	// Name begins the names of the buckets: Name-0, Name-1 … Letters, digits,
-	// '-' and '_'. Default "belay".
+	// Name begins the names of the buckets: Name-0, Name-1 … of sessions and
+	// Name-owners0, Name-owners1 … of what is known of their owners. Letters,
+	// digits, '-' and '_'. Default "belay".
 	Name string
 	// Buckets is how many buckets sessions are spread over when they are first
-	// made; each has its own write path. Later opens take the number from the
-	// server, and refuse another one. Default 4, at most 64.
+	// made, and their owners over as many; each has its own write path. Later
+	// opens take the number from the server, and refuse another one. Default 4, at
+	// most 64.
 	Buckets int
 	// Replicas of each bucket, 1 to 5, when they are first made. Default 1.
 	Replicas int
-	// MaxBytes bounds each bucket on disk when it is first made; at the bound
-	// writes fail. Default: no bound.
+	// MaxBytes bounds each bucket of sessions on disk when it is first made; at the
+	// bound writes fail. Those of owners have no bound: a revocation needs room.
+	// Default: no bound.
 	MaxBytes int64
 	// Timeout bounds a call whose context has no deadline. Default 2 s.
 	Timeout time.Duration

@@ -12,9 +12,13 @@ import (
 )
 
 // sightings remembers which revision and expiry is behind a sequence, so that
-// an update of what was just loaded need not read again. A sighting never
-// becomes wrong: what is stored at a sequence does not change, and a write
-// names the sequence. Forgetting one costs a read.
+// an update of what was just loaded need not read again. A sighting does not
+// become wrong: what is stored at a sequence does not change, and a write names
+// the sequence. Forgetting one costs a read, so the newest simply takes the slot.
+//
+// Only a server that lost acknowledged writes gives their sequences out again.
+// But then revisions are given out again as well: a reading before the write
+// would not tell the difference either.
 type sightings [4096]atomic.Pointer[sighting]
 
 type sighting struct {

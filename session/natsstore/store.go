@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,16 +16,18 @@ import (
 )
 
 var (
-	_ session.Store  = (*Store)(nil)
-	_ session.Pinger = (*Store)(nil)
+	_ session.Store   = (*Store)(nil)
+	_ session.Pinger  = (*Store)(nil)
+	_ session.Indexer = (*Store)(nil)
 )
 
 // Store is a session.Store in JetStream. It is safe for concurrent use.
 type Store struct {
-	opts    Options
-	js      jetstream.JetStream
-	buckets []bucket
-	seen    sightings
+	opts     Options
+	js       jetstream.JetStream
+	sessions []bucket
+	owners   []bucket
+	seen     sightings
 }
 
 // Open finds the buckets, or makes them. The connection stays the caller's; Dial
@@ -41,11 +42,7 @@ func Open(ctx context.Context, nc *nats.Conn, opts *Options) (*Store, error) {
 		return nil, fmt.Errorf("natsstore: open: %w", err)
 	}
 	s := &Store{opts: o, js: js}
-	err = s.patiently(ctx, "open", func(ctx context.Context) error {
-		s.buckets, err = openBuckets(ctx, js, &s.opts)
-		return err
-	})
-	if err != nil {
+	if err := s.patiently(ctx, "open", s.openBuckets); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -118,35 +115,16 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 	}
 }
 
-// deletesAtOnce bounds how many deletions of one call are under way.
-const deletesAtOnce = 16
-
 // Delete implements session.Store. Several IDs are deleted at the same time; if
 // some fail, the others are deleted all the same.
 func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
-	if len(ids) == 1 {
-		return s.remove(ctx, ids[0])
-	}
-	var (
-		wg   sync.WaitGroup
-		errs = make([]error, len(ids))
-		slot = make(chan struct{}, deletesAtOnce)
-	)
-	for i, id := range ids {
-		slot <- struct{}{}
-		wg.Go(func() {
-			errs[i] = s.remove(ctx, id)
-			<-slot
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return atOnce(len(ids), func(i int) error { return s.remove(ctx, ids[i]) })
 }
 
 // Ping implements session.Pinger: it asks the first bucket for what is not there.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.patiently(ctx, "ping", func(ctx context.Context) error {
-		_, err := s.buckets[0].stream.GetLastMsgForSubject(ctx, s.buckets[0].prefix+"ping")
+		_, err := s.sessions[0].stream.GetLastMsgForSubject(ctx, s.sessions[0].prefix+"ping")
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}

@@ -4,17 +4,28 @@
 package redisstore_test
 
 import (
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/redisstore"
+	"github.com/belay-ha/belay/session/sessiontest"
 	"github.com/belay-ha/belay/session/storetest"
 )
 
 func TestConformance(t *testing.T) {
 	r := servertest.StartRedis(t)
 	storetest.Run(t, func(t *testing.T) session.Store { return open(t, r.URL(), nil) })
+}
+
+func TestSessions(t *testing.T) {
+	r := servertest.StartRedis(t)
+	var n atomic.Int64
+	sessiontest.Run(t, func(t *testing.T) session.Store {
+		return open(t, r.URL(), &redisstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1))})
+	})
 }
 
 func open(t *testing.T, url string, opts *redisstore.Options) *redisstore.Store {

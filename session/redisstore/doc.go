@@ -10,6 +10,9 @@
 // carried out before, so that a lost answer is asked for again instead of being
 // reported as a conflict.
 //
+// The sessions of an owner are two more keys in one slot, so that the place of a
+// log-in is given out in the step that makes it visible.
+//
 // What Redis does not write to disk dies with it, and what it evicts is gone:
 // the page docs/stores/redis.md says which settings promise what.
 package redisstore

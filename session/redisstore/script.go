@@ -15,13 +15,20 @@ const (
 	verdictConflict verdict = "~" // followed by the stored revision
 )
 
-type scripts struct{ create, update, touch *rueidis.Lua }
+type scripts struct {
+	create, update, touch *rueidis.Lua // on a session
+	index, unindex, raise *rueidis.Lua // on an owner
+}
 
 func newScripts() scripts {
 	return scripts{
 		create: rueidis.NewLuaScript(luaHead + luaCreate + luaWrite),
 		update: rueidis.NewLuaScript(luaHead + luaUpdate + luaWrite),
 		touch:  rueidis.NewLuaScript(luaHead + luaTouch),
+
+		index:   rueidis.NewLuaScript(luaClock + luaIndex + luaKeep),
+		unindex: rueidis.NewLuaScript(luaClock + luaUnindex + luaKeep),
+		raise:   rueidis.NewLuaScript(luaClock + luaRaise + luaKeep),
 	}
 }
 

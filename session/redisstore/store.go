@@ -18,14 +18,16 @@ import (
 )
 
 var (
-	_ session.Store  = (*Store)(nil)
-	_ session.Pinger = (*Store)(nil)
+	_ session.Store   = (*Store)(nil)
+	_ session.Pinger  = (*Store)(nil)
+	_ session.Indexer = (*Store)(nil)
 )
 
 // Options of Open. The zero value of each field is its default.
 type Options struct {
-	// Prefix begins every key; the session's own part follows in braces, so that
-	// all that belongs to a session lies in one slot. Default "belay:s:".
+	// Prefix begins every key; the part of the session or of its owner follows in
+	// braces, so that all that belongs to one of them lies in one slot. Default
+	// "belay:s:".
 	Prefix string
 	// Timeout bounds a call whose context has no deadline. Default 2 s.
 	Timeout time.Duration
@@ -160,7 +162,7 @@ type finding struct {
 }
 
 func (s *Store) run(ctx context.Context, op string, script *rueidis.Lua, id session.ID, args []string) (verdict, finding, error) {
-	res := s.conn.Script(ctx, script, s.key(id), args...)
+	res := s.conn.Script(ctx, script, []string{s.key(id)}, args...)
 	if err := res.Err(); err != nil {
 		return "", finding{}, unavailable(op, err)
 	}
