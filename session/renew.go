@@ -122,6 +122,9 @@ func (s *Session) Renew(_ context.Context, opts ...RenewOption) error {
 		s.note(ErrHeaderSent, false)
 		return ErrHeaderSent
 	}
+	if !s.exists && !r.login && r.pending == "" {
+		return nil // whatever becomes of an empty session, its token will be new
+	}
 	s.patch.renew = &r
 	s.changes++
 	return nil

@@ -98,8 +98,10 @@ func testT43(t *testing.T, e *env) {
 		e.browser().must(a, func(_ context.Context, s *session.Session) {
 			color.Get(s)
 			color.Delete(s)
+			_ = s.Renew(t.Context())
 			_ = s.Destroy(t.Context())
 		})
+		e.browser().must(a, func(_ context.Context, s *session.Session) { _ = s.Renew(t.Context()) })
 	}
 	if n := e.store.calls(); n != 0 {
 		t.Errorf("%d store calls for visitors who have nothing", n)
