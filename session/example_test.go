@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -27,9 +28,7 @@ var (
 // mergeBaskets keeps what both of two parallel requests put in.
 func mergeBaskets(base, mine, theirs map[string]int) map[string]int {
 	out := map[string]int{}
-	for item, n := range theirs {
-		out[item] = n
-	}
+	maps.Copy(out, theirs)
 	for item, n := range mine {
 		out[item] += n - base[item]
 	}

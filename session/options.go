@@ -59,6 +59,9 @@ type Options struct {
 	// that can carry it. Requests under way with the old token go on for 30 s.
 	// Default: only Renew does.
 	RotateEvery time.Duration
+	// ClearSiteData, if not empty, is sent as the header of that name with the
+	// answer to a log-out, such as `"cache", "storage"`. Default: not sent.
+	ClearSiteData string
 	// DetectChanges finds values that were changed in place, without Set: what
 	// Get returned is encoded again at the commit, and compared. It costs an
 	// encoding per value that was read.

@@ -78,6 +78,9 @@ func (w *writer) commit() error {
 		m.transport.write(h, s.token, &s.base, m.tellsRev())
 	case cookieExpire:
 		m.transport.clear(h)
+		if s.dead && m.opts.ClearSiteData != "" {
+			h.Set("Clear-Site-Data", m.opts.ClearSiteData)
+		}
 	default:
 		return nil
 	}

@@ -113,12 +113,20 @@ func testT13(t *testing.T, e *env) {
 }
 
 func testT14(t *testing.T, e *env) {
-	a, b := e.app(&session.Options{Cookie: session.Cookie{Domain: "example.com", Path: "/app", Partitioned: true}}), e.browser()
+	a, b := e.app(&session.Options{Cookie: session.Cookie{Domain: "example.com", Path: "/app", Partitioned: true}, ClearSiteData: `"storage"`}), e.browser()
 	b.must(a, setColor("red"))
 	w := b.must(a, logout)
 	k := w.Result().Cookies()
 	if len(k) != 1 || k[0].Name != "__Secure-id" || k[0].MaxAge >= 0 || k[0].Domain != "example.com" || k[0].Path != "/app" || !k[0].Partitioned || k[0].Value != "" {
 		t.Errorf("Set-Cookie at log-out: %q", w.Header()["Set-Cookie"])
+	}
+	if got := w.Header().Get("Clear-Site-Data"); got != `"storage"` {
+		t.Errorf("Clear-Site-Data: %s", got)
+	}
+	plain, c := e.app(nil), e.browser()
+	c.must(plain, setColor("red"))
+	if w := c.must(plain, logout); w.Header().Get("Clear-Site-Data") != "" {
+		t.Error("Clear-Site-Data without being asked for")
 	}
 }
 

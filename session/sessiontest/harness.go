@@ -5,6 +5,7 @@ package sessiontest
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,9 +133,7 @@ func (b *browser) clone() *browser {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &browser{t: b.t, cookies: map[string]string{}}
-	for k, v := range b.cookies {
-		c.cookies[k] = v
-	}
+	maps.Copy(c.cookies, b.cookies)
 	return c
 }
 

@@ -5,6 +5,7 @@ package sessiontest
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,9 +17,14 @@ var lifePromises = []promise{
 	{"H10_H12_a_session_without_limits_is_kept_and_loaded", testH12},
 	{"H11_a_limit_of_more_than_30_days_works", testH11},
 	{"H19_reading_alone_keeps_a_session_alive_in_the_store", testH19},
+	{"H26_who_authenticated_by_basic_on_one_server_is_known_on_another", testH26},
+	{"H27_who_is_in_the_middle_of_a_log_in_form_is_known_on_another_server", testH27},
+	{"H28_a_session_that_an_authentication_layer_made_is_stored", testH28},
 	{"H30_an_expired_id_is_not_revived", testH30},
 	{"H32_a_take_over_is_told_once", testH32},
 	{"H35_a_take_over_keeps_the_change_of_its_request", testH34},
+	{"H37_reloading_the_application_keeps_the_sessions", testH37},
+	{"H40_the_store_goes_and_comes_back_while_requests_run", testH40},
 	{"H38_removing_an_attribute_alone_is_written", testH38},
 	{"H39_a_malformed_id_is_replaced_by_a_valid_one", testH39},
 	{"H42_at_log_in_the_session_is_stored_once_under_a_new_id", testH42},
@@ -167,5 +173,107 @@ func testH42(t *testing.T, e *env) {
 	}
 	if b.color(a) != "red" || readAs(b, a, size) != "XL" || b.owner(a) != "42" {
 		t.Error("the new session lacks something")
+	}
+}
+
+// basic is an authentication layer: it logs in who sends a right password.
+func basic(a *app, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s, err := a.m.Get(r.Context())
+		if err != nil {
+			a.m.Error(w, r, err)
+			return
+		}
+		if user, password, ok := r.BasicAuth(); ok && password == "right" && s.Owner() != user {
+			if err := s.Renew(r.Context(), session.ForUser(user)); err != nil {
+				a.m.Error(w, r, err)
+				return
+			}
+		}
+		if s.Owner() == "" {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func testH26(t *testing.T, e *env) {
+	a, other, b := e.app(nil), e.app(nil), e.browser()
+	ok := func(http.ResponseWriter, *http.Request) {}
+	if w := b.raw(a, basic(a, ok)); w.Code != http.StatusUnauthorized {
+		t.Fatalf("without a password: %d", w.Code)
+	}
+	if w := b.raw(a, basic(a, ok), func(r *http.Request) { r.SetBasicAuth("42", "right") }); w.Code != http.StatusOK {
+		t.Fatalf("with the password: %d", w.Code)
+	}
+	if w := b.raw(other, basic(other, ok)); w.Code != http.StatusOK || b.owner(other) != "42" {
+		t.Errorf("on another server: %d, owner %q", w.Code, b.owner(other))
+	}
+}
+
+func testH27(t *testing.T, e *env) {
+	a, other, b := e.app(nil), e.app(nil), e.browser()
+	b.must(a, func(ctx context.Context, s *session.Session) {
+		color.Set(s, "/page/he/wanted")
+		_ = s.Renew(ctx, session.ForPending("42"))
+	})
+	b.must(other, func(ctx context.Context, s *session.Session) {
+		if v, _ := color.Get(s); s.Pending() != "42" || v != "/page/he/wanted" {
+			t.Errorf("another server knows %q, who wanted %q", s.Pending(), v)
+		}
+		_ = s.Renew(ctx, session.ForUser(s.Pending()))
+	})
+	if b.owner(a) != "42" || b.color(a) != "/page/he/wanted" {
+		t.Error("the log-in that ended on another server is not known on the first")
+	}
+}
+
+func testH28(t *testing.T, e *env) {
+	a, b := e.app(nil), e.browser()
+	b.raw(a, basic(a, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("static")) }),
+		func(r *http.Request) { r.SetBasicAuth("42", "right") })
+	if e.store.creates.Load() != 1 || b.owner(a) != "42" {
+		t.Errorf("%d sessions stored, owner %q: the handler itself did not ask for it", e.store.creates.Load(), b.owner(a))
+	}
+}
+
+func testH37(t *testing.T, e *env) {
+	b := e.browser()
+	b.must(e.app(nil), login("42"))
+	for range 3 {
+		if got := b.owner(e.app(nil)); got != "42" {
+			t.Fatalf("after a reload: %q", got)
+		}
+	}
+}
+
+func testH40(t *testing.T, e *env) {
+	e.down()
+	a, b := e.app(nil), e.browser() // starts without its store
+	if w := b.raw(a, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("static")) }); w.Code != http.StatusOK {
+		t.Errorf("a page without a session: %d", w.Code)
+	}
+	if w := b.do(a, setColor("red")); w.Code != http.StatusServiceUnavailable || b.token() != "" {
+		t.Errorf("without the store: %d", w.Code)
+	}
+	for range 2 {
+		e.store.on(nil)
+		eventually(t, func() bool { return b.do(a, setColor("red")).Code == http.StatusOK })
+		tok := b.token()
+		e.down()
+		if w := b.do(a, setColor("blue")); w.Code != http.StatusServiceUnavailable || b.token() != tok {
+			t.Errorf("the store went away: %d", w.Code)
+		}
+		e.store.on(nil)
+		eventually(t, func() bool {
+			var got string
+			w := b.do(a, func(_ context.Context, s *session.Session) { got, _ = color.Get(s) })
+			if w.Code == http.StatusOK && got != "red" {
+				t.Fatalf("after it came back: %q", got)
+			}
+			return w.Code == http.StatusOK
+		})
 	}
 }

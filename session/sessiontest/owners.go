@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -207,20 +208,20 @@ func testT35(t *testing.T, e *env) {
 				codes = append(codes, b.do(a, login(owner)).Code)
 				all = append(all, b)
 			}
-			alive := ""
+			var alive strings.Builder
 			for _, b := range all {
 				if b.owner(a) == owner {
-					alive += "x"
+					alive.WriteString("x")
 				} else {
-					alive += "."
+					alive.WriteString(".")
 				}
 			}
 			want, code := "..xx", http.StatusOK
 			if when == session.RejectNew {
 				want, code = "xx..", http.StatusForbidden
 			}
-			if alive != want || codes[0] != http.StatusOK || codes[3] != code {
-				t.Errorf("alive %s, want %s; answers %v", alive, want, codes)
+			if alive.String() != want || codes[0] != http.StatusOK || codes[3] != code {
+				t.Errorf("alive %s, want %s; answers %v", alive.String(), want, codes)
 			}
 			// A new token for the same session is not one more.
 			b := all[0]

@@ -13,16 +13,16 @@ import (
 
 func TestRoundRobin(t *testing.T) {
 	run(t, 3, func(c *gateway.Config, _ []*app) { c.Sticky = nil }, func(w *world) {
-		got := ""
+		var got strings.Builder
 		for range 6 {
 			a := w.get("/")
-			got += a.body + " "
+			got.WriteString(a.body + " ")
 			if a.header.Get("Set-Cookie") != "" {
 				w.Error("a cookie though users stick to nothing")
 			}
 		}
-		if got != "app1 app2 app3 app1 app2 app3 " {
-			w.Error(got)
+		if got.String() != "app1 app2 app3 app1 app2 app3 " {
+			w.Error(got.String())
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -39,17 +40,17 @@ func TestRuleCountsInARow(t *testing.T) {
 			if tc.up {
 				h = tc.rule.Top()
 			}
-			got := ""
+			var got strings.Builder
 			for _, c := range tc.checks {
 				h = tc.rule.Step(h, c == '+')
 				if tc.rule.Up(h) {
-					got += "u"
+					got.WriteString("u")
 				} else {
-					got += "d"
+					got.WriteString("d")
 				}
 			}
-			if got != tc.states {
-				t.Errorf("got %s, want %s", got, tc.states)
+			if got.String() != tc.states {
+				t.Errorf("got %s, want %s", got.String(), tc.states)
 			}
 		})
 	}
