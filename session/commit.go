@@ -270,5 +270,8 @@ func (s *Session) checkAttempt(ctx context.Context) error {
 
 // commitContext outlives the client and is bounded all the same.
 func (m *Manager) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if m.instant {
+		return context.WithoutCancel(ctx), func() {}
+	}
 	return context.WithTimeout(context.WithoutCancel(ctx), m.opts.CommitTimeout)
 }

@@ -183,7 +183,12 @@ func (d *decoder) count(size int) int {
 
 func (d *decoder) attrs(n int) Attrs {
 	attrs := make(Attrs, n)
-	sizes := make([][2]uint64, n)
+	var few [24][2]uint64 // on the stack: most sessions have no more
+	sizes := few[:]
+	if n > len(few) {
+		sizes = make([][2]uint64, n)
+	}
+	sizes = sizes[:n]
 	var names uint64
 	for i := range sizes {
 		sizes[i] = [2]uint64{d.uvarint(), d.uvarint()}

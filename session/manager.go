@@ -22,6 +22,7 @@ type Manager struct {
 	rules     rules
 	near      *nearby // Coherent mode
 	holder    *holder // Sticky mode
+	instant   bool    // the store never waits
 	breaker   breaker
 	turns     turns
 	fence     fence
@@ -46,6 +47,7 @@ func New(store Store, opts *Options) (*Manager, error) {
 		return nil, fmt.Errorf("session: a rule with Lock needs a store with leases, and %T has none", store)
 	}
 	m := &Manager{store: store, opts: o, transport: t, rules: r}
+	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait
 	switch o.Mode {
 	case Coherent:
 		m.near = &nearby{cache: o.Cache, maxStale: o.MaxStale}
@@ -132,8 +134,12 @@ func (m *Manager) call(ctx context.Context, op string, f func(context.Context) e
 	if err := m.breaker.ask(); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
 	}
-	short, cancel := context.WithTimeout(ctx, m.opts.Timeout)
-	defer cancel()
+	short := ctx
+	if !m.instant {
+		var cancel context.CancelFunc
+		short, cancel = context.WithTimeout(ctx, m.opts.Timeout)
+		defer cancel()
+	}
 	err := f(short)
 	switch {
 	case expected(err):

@@ -17,6 +17,8 @@ type op struct {
 	value   []byte // the result when last applied
 	present bool   // false: the attribute is removed
 	update  func(raw []byte, ok bool) ([]byte, error)
+	from    []byte // what update was last applied to
+	had     bool
 	merge   mergeFunc
 }
 
@@ -63,9 +65,12 @@ func (p *patch) apply(base, attrs Attrs) (Attrs, error) {
 	for _, o := range p.ops {
 		switch theirs, ok := attrs.Get(o.name); {
 		case o.update != nil:
-			v, err := o.update(theirs, ok)
-			if err != nil {
-				return nil, err
+			v := o.value
+			if ok != o.had || !bytes.Equal(theirs, o.from) {
+				var err error
+				if v, err = o.update(theirs, ok); err != nil {
+					return nil, err
+				}
 			}
 			attrs = attrs.With(o.name, v)
 		case !o.present:

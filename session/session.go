@@ -205,7 +205,7 @@ func (s *Session) record(o op) {
 		}
 		s.mu.Lock()
 		if s.changes == seen {
-			o.value = v
+			o.value, o.from, o.had = v, cur, present
 			s.patch.add(o)
 			s.changes++
 			s.mu.Unlock()

@@ -42,6 +42,12 @@ type Runner interface {
 	Run(ctx context.Context) error
 }
 
+// InProcess is a store in this process's memory: its calls never wait, and
+// need no time limit.
+type InProcess interface {
+	InProcess()
+}
+
 // Capability finds an optional ability of a store: T is one of the small
 // interfaces of this package. It looks at the store and then at what it wraps,
 // through methods Unwrap() Store. A wrapper that changes meaning has no Unwrap.

@@ -104,11 +104,18 @@ func (w *writer) answer(err error) {
 	m.Error(w.ResponseWriter, w.e.r, err)
 }
 
+// varyCookie has no room to append in, so whoever adds to it gets a copy.
+var varyCookie = []string{"Cookie"}
+
 func addVary(h http.Header, name string) {
 	for _, v := range h["Vary"] {
 		if v == name || v == "*" {
 			return
 		}
+	}
+	if len(h["Vary"]) == 0 && name == "Cookie" {
+		h["Vary"] = varyCookie
+		return
 	}
 	h.Add("Vary", name)
 }

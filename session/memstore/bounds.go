@@ -7,8 +7,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-
-	"github.com/belay-ha/belay/session"
 )
 
 // Stats says how full a store is. Expired records count until they are swept.
@@ -83,16 +81,6 @@ func claim(v *atomic.Int64, n, limit int64) bool {
 	}
 }
 
-// What a record costs beside its texts: entry, map slot, queue slot.
-const (
-	recordOverhead = 512
-	attrOverhead   = 56
-)
-
-func sizeOf(r *session.Record) int64 {
-	n := recordOverhead + len(r.Owner) + len(session.OnceKey{})*len(r.Once)
-	for _, a := range r.Attrs {
-		n += attrOverhead + len(a.Name) + len(a.Value)
-	}
-	return int64(n)
-}
+// recordOverhead is what a record costs beside its encoding: entry, map slot,
+// queue slot, and what the allocator rounds up.
+const recordOverhead = 256

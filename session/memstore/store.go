@@ -17,6 +17,8 @@ var (
 	_ session.Store  = (*Store)(nil)
 	_ session.Pinger = (*Store)(nil)
 	_ session.Runner = (*Store)(nil)
+
+	_ session.InProcess = (*Store)(nil)
 )
 
 // Options of New. The zero value of each field is its default.
@@ -80,7 +82,7 @@ func New(opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Load implements session.Store. The record shares its attributes with the store.
+// Load implements session.Store. The record's values share memory with the store.
 func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return session.Record{}, unavailable("load", err)
@@ -89,10 +91,11 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error)
 	now := time.Now()
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	if e := sh.live(id, now); e != nil {
-		return e.rec, nil
+	e := sh.live(id, now)
+	if e == nil {
+		return session.Record{}, session.ErrNotFound
 	}
-	return session.Record{}, session.ErrNotFound
+	return e.record()
 }
 
 // Create implements session.Store. It returns ErrFull at a bound, and
@@ -101,35 +104,35 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 	if err := ctx.Err(); err != nil {
 		return unavailable("create", err)
 	}
-	size := sizeOf(&rec)
-	if s.opts.MaxBytes > 0 && size > s.opts.MaxBytes {
+	e := newEntry(id, &rec)
+	if s.opts.MaxBytes > 0 && e.size() > s.opts.MaxBytes {
 		return session.ErrTooLarge
 	}
-	rec.CAS = 0
-	err := s.create(id, rec, size)
+	err := s.create(e)
 	if errors.Is(err, ErrFull) && s.sweep() > 0 {
-		err = s.create(id, rec, size)
+		err = s.create(e)
 	}
 	return err
 }
 
-func (s *Store) create(id session.ID, rec session.Record, size int64) error {
+func (s *Store) create(e *entry) error {
+	id := e.id
 	sh := s.shard(id)
 	now := time.Now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	// Two for one, so that without Run the dead never outnumber what is created.
 	s.release(sh.reclaim(now, 2))
-	if e := sh.entries[id]; e != nil {
-		if !e.rec.Expired(now) {
+	if old := sh.entries[id]; old != nil {
+		if !old.expired(now) {
 			return session.ErrExists
 		}
-		s.release(1, sh.remove(id, e))
+		s.release(1, sh.remove(id, old))
 	}
-	if !s.reserve(1, size) {
+	if !s.reserve(1, e.size()) {
 		return ErrFull
 	}
-	sh.insert(id, &entry{id: id, rec: rec, size: size, index: notQueued})
+	sh.insert(id, e)
 	return nil
 }
 
@@ -139,19 +142,18 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 	if err := ctx.Err(); err != nil {
 		return unavailable("update", err)
 	}
-	size := sizeOf(&rec)
-	if s.opts.MaxBytes > 0 && size > s.opts.MaxBytes {
+	bytes := encode(&rec)
+	if s.opts.MaxBytes > 0 && recordOverhead+int64(len(bytes)) > s.opts.MaxBytes {
 		return session.ErrTooLarge
 	}
-	rec.CAS = 0
-	err := s.update(id, rec, ifRev, size)
+	err := s.update(id, &rec, bytes, ifRev)
 	if errors.Is(err, ErrFull) && s.sweep() > 0 {
-		err = s.update(id, rec, ifRev, size)
+		err = s.update(id, &rec, bytes, ifRev)
 	}
 	return err
 }
 
-func (s *Store) update(id session.ID, rec session.Record, ifRev session.Rev, size int64) error {
+func (s *Store) update(id session.ID, rec *session.Record, bytes []byte, ifRev session.Rev) error {
 	sh := s.shard(id)
 	now := time.Now()
 	sh.mu.Lock()
@@ -160,13 +162,13 @@ func (s *Store) update(id session.ID, rec session.Record, ifRev session.Rev, siz
 	if e == nil {
 		return session.ErrNotFound
 	}
-	if e.rec.Rev != ifRev {
+	if e.rev != ifRev {
 		return session.ErrConflict
 	}
-	if !s.reserve(0, size-e.size) {
+	if !s.reserve(0, int64(len(bytes)-len(e.bytes))) {
 		return ErrFull
 	}
-	e.rec, e.size = rec, size
+	e.set(rec, bytes)
 	sh.reschedule(e)
 	return nil
 }
@@ -184,8 +186,8 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 	if e == nil {
 		return session.ErrNotFound
 	}
-	if !e.rec.Expires.IsZero() && expires.After(e.rec.Expires) {
-		e.rec.Expires = expires
+	if at := expires.UnixNano(); e.expires != 0 && !expires.IsZero() && at > e.expires {
+		e.expires = at
 		sh.reschedule(e)
 	}
 	return nil
@@ -210,6 +212,9 @@ func (s *Store) delete(id session.ID) {
 		s.release(1, sh.remove(id, e))
 	}
 }
+
+// InProcess implements session.InProcess: nothing here waits.
+func (s *Store) InProcess() {}
 
 // Ping implements session.Pinger: a store in memory always answers.
 func (s *Store) Ping(ctx context.Context) error {

@@ -33,15 +33,16 @@ type bucket struct {
 // other, whatever Options.Name is.
 const (
 	ofSessions = "-"
-	ofOwners   = "-owners"
+	ofOwners   = "-owners" // and leases
 )
 
 func streamConfig(o *Options, kind string, i int) jetstream.StreamConfig {
 	name := o.Name + kind + strconv.Itoa(i)
 	marker, maxBytes := markerTTL, o.MaxBytes
 	if kind == ofOwners {
-		// Nothing is left of an entry, for a listing would come across it. And a
-		// revocation must have room when sessions have none.
+		// Nothing is left of an entry, for a listing would come across it, or of a
+		// lease, which then is free for the next. And a revocation must have room
+		// when sessions have none.
 		marker, maxBytes = 0, -1
 	}
 	return jetstream.StreamConfig{

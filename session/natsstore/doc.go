@@ -10,8 +10,9 @@
 // frees space: whether a record has expired is decided by Record.Expires.
 //
 // What is known of their owners is in as many buckets more, all of one owner in
-// one of them, so that the order of log-ins is that of its stream.
+// one of them, so that the order of log-ins is that of its stream. Leases of
+// sessions are there too; whether one has run out is said by the server's clock.
 //
-// The store never retries a write whose outcome it does not know, and never
-// reads from a follower. It does not own the connection given to Open.
+// The store never retries a write of a session whose outcome it does not know,
+// and never reads from a follower. It does not own the connection given to Open.
 package natsstore

@@ -13,8 +13,8 @@ import (
 // Options of Open. The zero value of each field is its default.
 type Options struct {
 	// Name begins the names of the buckets: Name-0, Name-1 … of sessions and
-	// Name-owners0, Name-owners1 … of what is known of their owners. Letters,
-	// digits, '-' and '_'. Default "belay".
+	// Name-owners0, Name-owners1 … of what is known of their owners, and of leases.
+	// Letters, digits, '-' and '_'. Default "belay".
 	Name string
 	// Buckets is how many buckets sessions are spread over when they are first
 	// made, and their owners over as many; each has its own write path. Later

@@ -13,6 +13,9 @@
 // The sessions of an owner are two more keys in one slot, so that the place of a
 // log-in is given out in the step that makes it visible.
 //
+// A lease of a session is one key more in the session's slot, judged by the
+// server's clock alone.
+//
 // What Redis does not write to disk dies with it, and what it evicts is gone:
 // the page docs/stores/redis.md says which settings promise what.
 package redisstore

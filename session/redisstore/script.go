@@ -18,6 +18,7 @@ const (
 type scripts struct {
 	create, update, touch *rueidis.Lua // on a session
 	index, unindex, raise *rueidis.Lua // on an owner
+	lock, extend, unlock  *rueidis.Lua // on a lease
 }
 
 func newScripts() scripts {
@@ -29,6 +30,10 @@ func newScripts() scripts {
 		index:   rueidis.NewLuaScript(luaClock + luaIndex + luaKeep),
 		unindex: rueidis.NewLuaScript(luaClock + luaUnindex + luaKeep),
 		raise:   rueidis.NewLuaScript(luaClock + luaRaise + luaKeep),
+
+		lock:   rueidis.NewLuaScript(luaLease + luaLock),
+		extend: rueidis.NewLuaScript(luaLease + luaExtend),
+		unlock: rueidis.NewLuaScript(luaLease + luaUnlock),
 	}
 }
 

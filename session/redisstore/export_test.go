@@ -1,0 +1,7 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstore
+
+// LockAs is Lock with the nonce of one call, which a network may deliver twice.
+var LockAs = (*Store).lock
