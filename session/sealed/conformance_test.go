@@ -4,6 +4,8 @@
 package sealed_test
 
 import (
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/belay-ha/belay/internal/servertest"
@@ -71,8 +73,9 @@ func TestPromises(t *testing.T) {
 
 func TestPromisesOnRedis(t *testing.T) {
 	r := servertest.StartRedis(t)
+	var n atomic.Int64 // each test has its own users
 	open := func(t *testing.T) session.Store {
-		s, err := redisstore.Open(t.Context(), r.URL(), nil)
+		s, err := redisstore.Open(t.Context(), r.URL(), &redisstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1))})
 		if err != nil {
 			t.Fatal(err)
 		}
