@@ -10,7 +10,7 @@ TOOL  := $(GO) tool -modfile=tools/go.mod
 COUNT ?= 6
 TIMES ?= 5
 
-.PHONY: help check fmt test soak bench demo demo-check deps
+.PHONY: help check fmt test soak bench microbench demo demo-check deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,7 +41,11 @@ soak: ## the same with long schedules, TIMES times (default 5)
 	$(GO) test -race -shuffle=on -p 2 -timeout 4h -count $(TIMES) ./...
 	for i in $$(seq $(TIMES)); do scripts/demo-check; done
 
-bench: ## benchmarks, COUNT runs each (default 6); REF=file compares with an earlier output
+bench: ## the benches: programs that start their peers and print a table and name-value lines
+	$(GO) run ./bench/session
+	$(GO) run ./bench/memory
+
+microbench: ## Go benchmarks, COUNT runs each (default 6); REF=file compares with an earlier output
 	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -p 1 -timeout 2h ./... | tee "$$out"; \
 	$(TOOL) benchstat $(REF) "$$out"
