@@ -140,6 +140,15 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 		case !errors.Is(err, ErrConflict) || try == maxTries:
 			return err
 		}
+		if try == 0 {
+			// Requests of this process that fight over a session take turns from
+			// here on: else each of many writers would conflict with all others.
+			done, err := s.m.commits.wait(ctx, s.id)
+			if err != nil {
+				return ErrConflict
+			}
+			defer done()
+		}
 		base, err = s.reload(ctx, s.id, base, try)
 		switch {
 		case errors.Is(err, ErrNotFound):

@@ -54,7 +54,7 @@ type leasing struct {
 	locker Locker
 	id     ID
 	lease  Lease
-	turn   *turn
+	done   func() // gives up the turn among the requests of this process
 	lost   atomic.Bool
 
 	mu    sync.Mutex
@@ -70,17 +70,13 @@ func (m *Manager) lock(ctx context.Context, id ID) (*leasing, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.opts.LockWait)
 	defer cancel()
-	t := m.turns.enter(id)
-	select {
-	case t.c <- struct{}{}:
-	case <-ctx.Done():
-		m.turns.leave(id, t)
+	done, err := m.turns.wait(ctx, id)
+	if err != nil {
 		return nil, ErrLocked
 	}
-	l := &leasing{m: m, locker: locker, id: id, turn: t}
+	l := &leasing{m: m, locker: locker, id: id, done: done}
 	giveUp := func(err error) (*leasing, error) {
-		<-t.c
-		m.turns.leave(id, t)
+		done()
 		return nil, err
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
@@ -142,42 +138,7 @@ func (l *leasing) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), l.m.opts.Timeout)
 	defer cancel()
 	_ = l.m.call(ctx, "unlock", func(ctx context.Context) error { return l.locker.Unlock(ctx, l.id, l.lease) })
-	<-l.turn.c
-	l.m.turns.leave(l.id, l.turn)
-}
-
-// turns are the queues of this process, one for each session that is locked.
-type turns struct {
-	mu sync.Mutex
-	of map[ID]*turn
-}
-
-type turn struct {
-	c     chan struct{} // full while somebody has the turn
-	count int           // who has it or waits for it
-}
-
-func (q *turns) enter(id ID) *turn {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	t := q.of[id]
-	if t == nil {
-		if q.of == nil {
-			q.of = make(map[ID]*turn)
-		}
-		t = &turn{c: make(chan struct{}, 1)}
-		q.of[id] = t
-	}
-	t.count++
-	return t
-}
-
-func (q *turns) leave(id ID, t *turn) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if t.count--; t.count == 0 {
-		delete(q.of, id)
-	}
+	l.done()
 }
 
 // Lease is the fencing token of this request, if a Rule locks its session; 0

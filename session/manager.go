@@ -24,7 +24,8 @@ type Manager struct {
 	holder    *holder // Sticky mode
 	instant   bool    // the store never waits
 	breaker   breaker
-	turns     turns
+	turns     turns // of requests with a lease
+	commits   turns // of commits that have met a conflict
 	fence     fence
 }
 
