@@ -4,12 +4,14 @@
 package servertest
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -57,8 +59,37 @@ func (p *Process) Kill() {
 }
 
 // Freeze stops the process with SIGSTOP: the kernel still accepts connections
-// for it, and nothing answers.
-func (p *Process) Freeze() { p.t.Helper(); p.signal(syscall.SIGSTOP) }
+// for it, and nothing answers. It returns when all threads have stopped, which
+// is a moment after the signal.
+func (p *Process) Freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	for end := time.Now().Add(5 * time.Second); !stopped(p.cmd.Process.Pid); runtime.Gosched() {
+		if time.Now().After(end) {
+			p.t.Fatalf("servertest: freeze: process %d still runs", p.cmd.Process.Pid)
+		}
+	}
+}
+
+// stopped reports whether every thread of a process is stopped; where there is
+// no /proc it cannot know, and says so.
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(stats) == 0 {
+		return true
+	}
+	for _, f := range stats {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		// pid (name) state …; the name may hold anything but its last parenthesis.
+		if rest := b[bytes.LastIndexByte(b, ')')+1:]; len(rest) > 1 && rest[1] != 'T' {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw lets a frozen process go on.
 func (p *Process) Thaw() { p.t.Helper(); p.signal(syscall.SIGCONT) }
