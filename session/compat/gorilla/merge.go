@@ -6,10 +6,10 @@ package gorilla
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"reflect"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 // merge applies what the request changed, from base to mine, to what is stored.
@@ -20,30 +20,11 @@ func (s *Store) merge(base, mine, theirs []byte) ([]byte, error) {
 			return nil, fmt.Errorf("gorilla: save: %w: and the changes cannot be merged: %w", session.ErrConflict, err)
 		}
 	}
-	out, err := s.opts.Codec.Marshal(threeWay(v[0], v[1], v[2]))
+	out, err := s.opts.Codec.Marshal(bridge.ThreeWay(v[0], v[1], v[2]))
 	if err != nil {
 		return nil, fmt.Errorf("gorilla: save: %w", err)
 	}
 	return out, nil
-}
-
-// threeWay is theirs with what changed from base to mine.
-func threeWay(base, mine, theirs map[any]any) map[any]any {
-	out := maps.Clone(theirs)
-	if out == nil {
-		out = make(map[any]any)
-	}
-	for k, v := range mine {
-		if old, ok := base[k]; !ok || !reflect.DeepEqual(old, v) {
-			out[k] = v
-		}
-	}
-	for k := range base {
-		if _, ok := mine[k]; !ok {
-			delete(out, k)
-		}
-	}
-	return out
 }
 
 // equal reports whether two encodings say the same: gob writes a map in any

@@ -9,6 +9,7 @@ import (
 
 	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 // renewal is the record under a new id while it comes to be.
@@ -26,9 +27,9 @@ func (s *Store) writeRenewed(ctx context.Context, st *state, n *renewal, rec ses
 	if n.rec.Rev == (session.Rev{}) {
 		n.token = newToken()
 		n.id = idOf(n.token)
-		err = s.call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, n.id, rec) })
+		err = s.calls.Call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, n.id, rec) })
 	} else {
-		err = s.update(ctx, n.id, rec, n.rec.Rev)
+		err = s.calls.Update(ctx, n.id, rec, n.rec.Rev)
 	}
 	if err != nil {
 		return err
@@ -36,24 +37,24 @@ func (s *Store) writeRenewed(ctx context.Context, st *state, n *renewal, rec ses
 	n.rec = rec
 	old := st.rec
 	old.CAS, old.Rev, old.Attrs, old.Next = 0, st.rec.Rev.Next(), nil, n.id
-	old.Expires = expiry(now().Add(time.Second), st.rec.Expires)
-	if err := s.update(ctx, st.id, old, st.rec.Rev); err != nil {
+	old.Expires = expiry(bridge.Now().Add(time.Second), st.rec.Expires)
+	if err := s.calls.Update(ctx, st.id, old, st.rec.Rev); err != nil {
 		return err
 	}
-	_ = s.delete(ctx, st.id) // or it ends within the second, and is empty
+	_ = s.calls.Delete(ctx, st.id) // or it ends within the second, and is empty
 	return nil
 }
 
 // renewed makes the new record the session's.
 func (s *Store) renewed(ctx context.Context, st *state, n *renewal) {
 	st.renew, st.token, st.id = false, n.token, n.id
-	emit(ctx, s.opts.Hooks.Renewed, infoOf(n.id, &n.rec))
+	bridge.Emit(ctx, s.opts.Hooks.Renewed, bridge.InfoOf(n.id, &n.rec))
 }
 
 // undo takes the new record away again; nobody knows its id yet, so it is no harm
 // if that fails.
 func (s *Store) undo(ctx context.Context, n *renewal) {
 	if n.rec.Rev != (session.Rev{}) {
-		_ = s.delete(ctx, n.id)
+		_ = s.calls.Delete(ctx, n.id)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 // maxTries bounds how often one save meets a newer record. With the pauses
@@ -22,7 +23,7 @@ const maxTries = 100
 // was loaded. One that is gone stays gone: that sets st.lost and is no error.
 func (s *Store) save(ctx context.Context, name string, st *state, mine []byte, age time.Duration) error {
 	if st.lost {
-		emit(ctx, s.opts.Hooks.Lost, infoOf(st.id, &st.rec))
+		bridge.Emit(ctx, s.opts.Hooks.Lost, bridge.InfoOf(st.id, &st.rec))
 		return nil
 	}
 	if !st.exists {
@@ -39,7 +40,7 @@ func (s *Store) save(ctx context.Context, name string, st *state, mine []byte, a
 		case same:
 			rec, err = s.touch(ctx, st, rec.Expires)
 		default:
-			err = s.update(ctx, st.id, rec, st.rec.Rev)
+			err = s.calls.Update(ctx, st.id, rec, st.rec.Rev)
 		}
 		switch {
 		case err == nil:
@@ -54,8 +55,8 @@ func (s *Store) save(ctx context.Context, name string, st *state, mine []byte, a
 			s.undo(ctx, &next)
 			return err
 		}
-		emit(ctx, s.opts.Hooks.Conflict, infoOf(st.id, &st.rec))
-		newer, err := s.reload(ctx, st.id, try)
+		bridge.Emit(ctx, s.opts.Hooks.Conflict, bridge.InfoOf(st.id, &st.rec))
+		newer, err := s.calls.Reload(ctx, st.id, try)
 		if _, ok := newer.Attrs.Get(attr(name)); err == nil && !ok {
 			err = session.ErrNotFound // another request is just renewing it
 		}
@@ -71,7 +72,7 @@ func (s *Store) save(ctx context.Context, name string, st *state, mine []byte, a
 }
 
 func (s *Store) create(ctx context.Context, name string, st *state, mine []byte, age time.Duration) error {
-	t := now()
+	t := bridge.Now()
 	rec := session.Record{Rev: session.Rev{N: 1}, Created: t, Seen: t, Attrs: session.Attrs{{Name: attr(name), Value: mine}}}
 	if s.opts.Lifetime > 0 {
 		rec.Ends = t.Add(s.opts.Lifetime)
@@ -79,11 +80,11 @@ func (s *Store) create(ctx context.Context, name string, st *state, mine []byte,
 	rec.Expires = expiry(t.Add(age), rec.Ends)
 	token := newToken()
 	id := idOf(token)
-	if err := s.call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, id, rec) }); err != nil {
+	if err := s.calls.Call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, id, rec) }); err != nil {
 		return err
 	}
 	st.exists, st.renew, st.token, st.id, st.rec, st.base = true, false, token, id, rec, mine
-	emit(ctx, s.opts.Hooks.Created, infoOf(id, &rec))
+	bridge.Emit(ctx, s.opts.Hooks.Created, bridge.InfoOf(id, &rec))
 	return nil
 }
 
@@ -99,7 +100,7 @@ func (s *Store) next(name string, st *state, mine []byte, age time.Duration) (re
 	rec = st.rec
 	rec.CAS = 0
 	rec.Rev = st.rec.Rev.Next()
-	rec.Seen = now()
+	rec.Seen = bridge.Now()
 	rec.Expires = expiry(rec.Seen.Add(age), rec.Ends)
 	rec.Attrs = session.Attrs{{Name: attr(name), Value: out}}
 	same = !rec.Expires.Before(st.rec.Expires) && s.equal(stored, out)
@@ -113,18 +114,18 @@ func (s *Store) touch(ctx context.Context, st *state, expires time.Time) (sessio
 		return rec, nil
 	}
 	rec.Expires = expires
-	return rec, s.call(ctx, "touch", func(ctx context.Context) error { return s.store.Touch(ctx, st.id, expires) })
+	return rec, s.calls.Call(ctx, "touch", func(ctx context.Context) error { return s.store.Touch(ctx, st.id, expires) })
 }
 
 // end deletes the session and empties the values: what is set and saved after it
 // is a new session.
 func (s *Store) end(ctx context.Context, sess *sessions.Session, st *state) error {
 	if st.exists {
-		if err := s.delete(ctx, st.id); err != nil {
+		if err := s.calls.Delete(ctx, st.id); err != nil {
 			return err
 		}
 		if !st.lost {
-			emit(ctx, s.opts.Hooks.Destroyed, infoOf(st.id, &st.rec))
+			bridge.Emit(ctx, s.opts.Hooks.Destroyed, bridge.InfoOf(st.id, &st.rec))
 		}
 	}
 	st.exists, st.lost, st.renew, st.base, st.rec = false, false, false, nil, session.Record{}
@@ -138,7 +139,7 @@ func (s *Store) lose(ctx context.Context, st *state, next *renewal, unchanged bo
 	s.undo(ctx, next)
 	st.lost = true
 	if !unchanged {
-		emit(ctx, s.opts.Hooks.Lost, infoOf(st.id, &st.rec))
+		bridge.Emit(ctx, s.opts.Hooks.Lost, bridge.InfoOf(st.id, &st.rec))
 	}
 	return nil
 }

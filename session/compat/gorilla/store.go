@@ -17,6 +17,7 @@ import (
 
 	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 var _ sessions.Store = (*Store)(nil)
@@ -26,6 +27,7 @@ var _ sessions.Store = (*Store)(nil)
 type Store struct {
 	store    session.Store
 	opts     Options
+	calls    bridge.Calls
 	defaults atomic.Pointer[sessions.Options]
 	loaded   memory
 }
@@ -40,7 +42,7 @@ func New(store session.Store, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{store: store, opts: o}
+	s := &Store{store: store, opts: o, calls: bridge.Calls{Name: "gorilla", Store: store, Timeout: o.Timeout, StoreError: o.Hooks.StoreError}}
 	s.SetDefaults(o.Cookie)
 	return s, nil
 }
@@ -96,12 +98,12 @@ func (s *Store) find(ctx context.Context, sess *sessions.Session, st *state, val
 		return false, nil
 	}
 	id := idOf(token)
-	rec, err := s.load(ctx, id)
+	rec, err := s.calls.Load(ctx, id)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return false, nil
 	case errors.Is(err, session.ErrCorrupt):
-		emit(ctx, s.opts.Hooks.Corrupt, session.Info{ID: id})
+		bridge.Emit(ctx, s.opts.Hooks.Corrupt, session.Info{ID: id})
 		return false, nil
 	case err != nil:
 		return false, err

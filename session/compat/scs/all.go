@@ -24,7 +24,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 		return nil, fmt.Errorf("belayscs: all: Options.Index is not set: %w", errors.ErrUnsupported)
 	}
 	var entries []session.Entry
-	err := s.call(ctx, "list", func(ctx context.Context) (err error) {
+	err := s.calls.Call(ctx, "list", func(ctx context.Context) (err error) {
 		entries, err = s.index.Entries(ctx, s.owner())
 		return err
 	})
@@ -33,7 +33,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	}
 	all := make(map[string][]byte, len(entries))
 	for _, e := range entries {
-		rec, err := s.load(ctx, e.ID)
+		rec, err := s.calls.Load(ctx, e.ID)
 		b, live := rec.Attrs.Get(attr)
 		switch {
 		case err == nil && live:
@@ -44,7 +44,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			return nil, err
 		case time.Since(e.Added) > s.opts.CommitTimeout+time.Minute:
 			// Expired; a younger entry may be waiting for its record.
-			_ = s.call(ctx, "unindex", func(ctx context.Context) error { return s.index.Unindex(ctx, s.owner(), e.ID) })
+			_ = s.calls.Call(ctx, "unindex", func(ctx context.Context) error { return s.index.Unindex(ctx, s.owner(), e.ID) })
 		}
 	}
 	return all, nil

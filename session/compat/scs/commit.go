@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 // maxTries bounds how often one commit meets a newer record. With the pauses
@@ -50,23 +51,23 @@ type change struct {
 }
 
 func (s *Store) commitNew(ctx context.Context, c change) error {
-	t := now()
+	t := bridge.Now()
 	rec := session.Record{Rev: session.Rev{N: 1}, Created: t, Seen: t, Expires: c.expiry, Attrs: session.Attrs{{Name: attr, Value: c.mine}}}
 	if err := s.enlist(ctx, c, &rec); err != nil {
 		return err
 	}
-	if err := s.create(ctx, c.id, rec); err != nil {
+	if err := s.calls.Create(ctx, c.id, rec); err != nil {
 		return err
 	}
 	remember(ctx, s, c.id, known{base: c.mine, rec: rec})
-	emit(ctx, s.opts.Hooks.Created, infoOf(c.id, &rec))
+	bridge.Emit(ctx, s.opts.Hooks.Created, bridge.InfoOf(c.id, &rec))
 	return nil
 }
 
 // commitBlind is for commits of which nobody knows what they began with.
 func (s *Store) commitBlind(ctx context.Context, c change, mayCreate bool) error {
 	for try := 0; ; try++ {
-		rec, err := s.load(ctx, c.id)
+		rec, err := s.calls.Load(ctx, c.id)
 		if b, live := rec.Attrs.Get(attr); err == nil {
 			k := known{base: b, rec: rec, dead: !live, blind: true}
 			return s.commit(ctx, c, k)
@@ -97,7 +98,7 @@ func (s *Store) commit(ctx context.Context, c change, k known) error {
 			err = s.touch(ctx, c, &k.rec)
 		default:
 			if err = s.enlist(ctx, c, &rec); err == nil {
-				err = s.update(ctx, c.id, rec, k.rec.Rev)
+				err = s.calls.Update(ctx, c.id, rec, k.rec.Rev)
 			}
 		}
 		switch {
@@ -118,8 +119,8 @@ func (s *Store) commit(ctx context.Context, c change, k known) error {
 		case !errors.Is(err, session.ErrConflict) || try == maxTries:
 			return err
 		}
-		emit(ctx, s.opts.Hooks.Conflict, infoOf(c.id, &k.rec))
-		if k.rec, err = s.reload(ctx, c.id, try); err != nil && !errors.Is(err, session.ErrNotFound) {
+		bridge.Emit(ctx, s.opts.Hooks.Conflict, bridge.InfoOf(c.id, &k.rec))
+		if k.rec, err = s.calls.Reload(ctx, c.id, try); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return err
 		}
 		stored, live := k.rec.Attrs.Get(attr)
@@ -145,7 +146,7 @@ func (s *Store) next(c change, k known) (rec session.Record, same bool, err erro
 	rec = k.rec
 	rec.CAS = 0
 	rec.Rev = k.rec.Rev.Next()
-	rec.Seen, rec.Expires = now(), expires
+	rec.Seen, rec.Expires = bridge.Now(), expires
 	rec.Attrs = session.Attrs{{Name: attr, Value: out}}
 	return rec, false, nil
 }
@@ -155,7 +156,7 @@ func (s *Store) touch(ctx context.Context, c change, rec *session.Record) error 
 	if gain := c.expiry.Sub(rec.Expires); gain <= 0 || gain < time.Until(c.expiry)/10 {
 		return nil
 	}
-	err := s.call(ctx, "touch", func(ctx context.Context) error { return s.store.Touch(ctx, c.id, c.expiry) })
+	err := s.calls.Call(ctx, "touch", func(ctx context.Context) error { return s.store.Touch(ctx, c.id, c.expiry) })
 	if err == nil {
 		rec.Expires = c.expiry
 	}
@@ -165,7 +166,7 @@ func (s *Store) touch(ctx context.Context, c change, rec *session.Record) error 
 // lost is what becomes of changes to a session that somebody logged out: nothing.
 func (s *Store) lost(ctx context.Context, id session.ID, rec session.Record) error {
 	remember(ctx, s, id, known{dead: true, rec: rec})
-	emit(ctx, s.opts.Hooks.Lost, infoOf(id, &rec))
+	bridge.Emit(ctx, s.opts.Hooks.Lost, bridge.InfoOf(id, &rec))
 	return nil
 }
 
@@ -179,8 +180,13 @@ func (s *Store) enlist(ctx context.Context, c change, rec *session.Record) error
 		return fmt.Errorf("belayscs: commit: is Options.Codec the SessionManager's? %w", err)
 	}
 	rec.Ends = deadline.Add(time.Millisecond).Truncate(time.Millisecond)
-	return s.call(ctx, "index", func(ctx context.Context) error {
+	return s.calls.Call(ctx, "index", func(ctx context.Context) error {
 		_, err := s.index.Index(ctx, s.owner(), c.id, rec.Ends)
 		return err
 	})
+}
+
+// commitContext outlives the client and is bounded all the same.
+func (s *Store) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), s.opts.CommitTimeout)
 }

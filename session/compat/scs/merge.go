@@ -6,11 +6,11 @@ package belayscs
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"reflect"
 	"time"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 // merge applies what the request changed, from base to what it commits, to the
@@ -34,7 +34,7 @@ func (s *Store) merge(c change, base []byte, rec *session.Record) ([]byte, time.
 			expires = deadline.Truncate(time.Millisecond)
 		}
 	}
-	out, err := s.opts.Codec.Encode(deadline, threeWay(v[0].m, v[1].m, v[2].m))
+	out, err := s.opts.Codec.Encode(deadline, bridge.ThreeWay(v[0].m, v[1].m, v[2].m))
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("belayscs: commit: %w", err)
 	}
@@ -49,25 +49,6 @@ type values struct {
 func (s *Store) decode(b []byte) (v values, err error) {
 	v.deadline, v.m, err = s.opts.Codec.Decode(b)
 	return v, err
-}
-
-// threeWay is theirs with what changed from base to mine.
-func threeWay(base, mine, theirs map[string]any) map[string]any {
-	out := maps.Clone(theirs)
-	if out == nil {
-		out = make(map[string]any)
-	}
-	for k, v := range mine {
-		if old, ok := base[k]; !ok || !reflect.DeepEqual(old, v) {
-			out[k] = v
-		}
-	}
-	for k := range base {
-		if _, ok := mine[k]; !ok {
-			delete(out, k)
-		}
-	}
-	return out
 }
 
 // equal reports whether two encodings say the same: gob writes a map in any

@@ -47,7 +47,7 @@ func (s *Store) move(ctx context.Context, token string, id session.ID) (session.
 		// has ended, and a log-out deletes it there, too.
 		_ = oldDelete(ctx, s.opts.Old, token)
 	}
-	return s.load(ctx, id)
+	return s.calls.Load(ctx, id)
 }
 
 func oldFind(ctx context.Context, old scs.Store, token string) ([]byte, bool, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/compat/internal/bridge"
 )
 
 var (
@@ -29,6 +30,7 @@ type Store struct {
 	store session.Store
 	index session.Indexer // nil: Options.Index is empty
 	opts  Options
+	calls bridge.Calls
 }
 
 // New makes a Store; opts may be nil. It dials nobody and starts nothing; the
@@ -41,7 +43,7 @@ func New(store session.Store, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{store: store, opts: o}
+	s := &Store{store: store, opts: o, calls: bridge.Calls{Name: "belayscs", Store: store, Timeout: o.Timeout, StoreError: o.Hooks.StoreError}}
 	if o.Index != "" {
 		var ok bool
 		if s.index, ok = session.Capability[session.Indexer](store); !ok {
@@ -90,7 +92,7 @@ func (s *Store) FindCtx(ctx context.Context, token string) ([]byte, bool, error)
 		}
 		return nil, false, nil
 	}
-	rec, err := s.load(ctx, id)
+	rec, err := s.calls.Load(ctx, id)
 	if errors.Is(err, session.ErrNotFound) {
 		rec, err = s.move(ctx, token, id)
 	}
@@ -101,7 +103,7 @@ func (s *Store) FindCtx(ctx context.Context, token string) ([]byte, bool, error)
 		return bytes.Clone(b), true, nil
 	case err == nil || errors.Is(err, session.ErrNotFound):
 	case errors.Is(err, session.ErrCorrupt):
-		emit(ctx, s.opts.Hooks.Corrupt, session.Info{ID: id})
+		bridge.Emit(ctx, s.opts.Hooks.Corrupt, session.Info{ID: id})
 	default:
 		return nil, false, err
 	}
@@ -129,12 +131,12 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 	}
 	remember(ctx, s, id, known{dead: true})
 	if s.index != nil {
-		if err := s.call(ctx, "unindex", func(ctx context.Context) error { return s.index.Unindex(ctx, s.owner(), id) }); err != nil {
+		if err := s.calls.Call(ctx, "unindex", func(ctx context.Context) error { return s.index.Unindex(ctx, s.owner(), id) }); err != nil {
 			return err
 		}
 	}
 	if _, live := rec.Attrs.Get(attr); live {
-		emit(ctx, s.opts.Hooks.Destroyed, infoOf(id, &rec))
+		bridge.Emit(ctx, s.opts.Hooks.Destroyed, bridge.InfoOf(id, &rec))
 	}
 	return nil
 }
@@ -143,10 +145,10 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 // there. rec is the record as far as it is known.
 func (s *Store) bury(ctx context.Context, id session.ID, rec session.Record) (session.Record, error) {
 	if s.opts.Tombstone < 0 {
-		return rec, s.call(ctx, "delete", func(ctx context.Context) error { return s.store.Delete(ctx, id) })
+		return rec, s.calls.Call(ctx, "delete", func(ctx context.Context) error { return s.store.Delete(ctx, id) })
 	}
 	for try := 0; ; try++ {
-		t := now()
+		t := bridge.Now()
 		stone := session.Record{Rev: buried, Created: t, Seen: t, Expires: t.Add(s.opts.Tombstone)}
 		var err error
 		switch rec.Rev {
@@ -155,22 +157,22 @@ func (s *Store) bury(ctx context.Context, id session.ID, rec session.Record) (se
 		case session.Rev{}:
 			err = session.ErrConflict // nothing is known yet: look
 		default:
-			err = s.update(ctx, id, stone, rec.Rev)
+			err = s.calls.Update(ctx, id, stone, rec.Rev)
 		}
 		if errors.Is(err, session.ErrConflict) {
-			if rec, err = s.reload(ctx, id, try); err == nil {
+			if rec, err = s.calls.Reload(ctx, id, try); err == nil {
 				continue
 			}
 		}
 		if errors.Is(err, session.ErrNotFound) {
 			// Somebody may be about to commit it all the same.
-			if err = s.create(ctx, id, stone); errors.Is(err, session.ErrExists) && try < maxTries {
+			if err = s.calls.Create(ctx, id, stone); errors.Is(err, session.ErrExists) && try < maxTries {
 				rec = session.Record{}
 				continue
 			}
 		}
 		if errors.Is(err, session.ErrCorrupt) {
-			err = s.call(ctx, "delete", func(ctx context.Context) error { return s.store.Delete(ctx, id) })
+			err = s.calls.Call(ctx, "delete", func(ctx context.Context) error { return s.store.Delete(ctx, id) })
 		}
 		return rec, err
 	}
