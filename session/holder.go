@@ -27,10 +27,12 @@ type holder struct {
 	held  map[ID]*holding
 	dirty map[ID]time.Time // since when the store is behind
 	wake  chan struct{}    // one place: something became dirty
-	// writes counts this node's writes past what is held, by hash. A record is
-	// held only if none began since it was read or written: else it may not be
-	// what the store has.
-	writes [256]uint32
+	// A record may be held only if it is what the store has. By hash: changes
+	// counts what may make that untrue of what was read before (this node began
+	// a write past what is held, or ceased to hold), and writing the writes of
+	// that kind that are under way.
+	changes [256]uint32
+	writing [256]int32
 }
 
 // holding is one session that this node holds. Guarded by holder.mu.
@@ -71,31 +73,59 @@ func (h *holder) owns(id ID) bool {
 	return h.held[id] != nil
 }
 
-// mark is taken before a record is read that is to be held.
-func (h *holder) mark(id ID) uint32 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.writes[id.Hash[0]]
+// mark says since when a record is known to be the store's.
+type mark struct {
+	changes uint32
+	valid   bool
 }
 
-// begin announces a write to the store past what is held; false: it is held.
-func (h *holder) begin(id ID) (mark uint32, ok bool) {
+// mark is taken before a record is read that is to be held. It is not valid
+// while a write is under way that may fit on what is read.
+func (h *holder) mark(id ID) mark {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return mark{h.changes[id.Hash[0]], h.writing[id.Hash[0]] == 0}
+}
+
+// begin announces a write to the store past what is held, which end follows;
+// false: it is held. Writes that began earlier do not fit on what this one writes.
+func (h *holder) begin(id ID) (m mark, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held[id] != nil {
-		return 0, false
+		return mark{}, false
 	}
-	h.writes[id.Hash[0]]++
-	return h.writes[id.Hash[0]], true
+	return h.beginLocked(id), true
 }
 
-// put begins to hold what the store has. mark is from before it was read or written.
-func (h *holder) put(id ID, rec Record, checked time.Time, mark uint32) {
+func (h *holder) beginLocked(id ID) mark {
+	i := id.Hash[0]
+	h.changes[i]++
+	h.writing[i]++
+	return mark{h.changes[i], true}
+}
+
+// end follows begin and take, after put.
+func (h *holder) end(id ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writing[id.Hash[0]]--
+}
+
+// unhold ceases to hold a session. mu is held.
+func (h *holder) unhold(id ID) {
+	delete(h.held, id)
+	delete(h.dirty, id)
+	h.changes[id.Hash[0]]++
+}
+
+// put begins to hold what the store has. m is from before it was read or written.
+func (h *holder) put(id ID, rec Record, checked time.Time, m mark) {
 	rec.CAS = 0
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.held[id] != nil || h.writes[id.Hash[0]] != mark:
+	case h.held[id] != nil || !m.valid || h.changes[id.Hash[0]] != m.changes:
 		return
 	case len(h.held) >= h.limit && !h.evict():
 		return // everything held is ahead of the store: this one is used unheld
@@ -123,7 +153,7 @@ func (h *holder) evict() bool {
 	if seen == 0 {
 		return false
 	}
-	delete(h.held, oldest)
+	h.unhold(oldest)
 	return true
 }
 
@@ -132,8 +162,7 @@ func (h *holder) drop(ids ...ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
-		delete(h.held, id)
-		delete(h.dirty, id)
+		h.unhold(id)
 	}
 }
 
@@ -146,7 +175,7 @@ func (h *holder) release(ctx context.Context, id ID) error {
 		h.mu.Lock()
 		_, ahead := h.dirty[id]
 		if !ahead {
-			delete(h.held, id)
+			h.unhold(id)
 		}
 		h.mu.Unlock()
 		if !ahead {
@@ -156,11 +185,11 @@ func (h *holder) release(ctx context.Context, id ID) error {
 }
 
 // take stops holding a session to write to the store past it, if it is held at
-// this revision or not at all. The mark is for put.
-func (h *holder) take(ctx context.Context, id ID, rev Rev) (mark uint32, err error) {
+// this revision or not at all. The mark is for put; end follows.
+func (h *holder) take(ctx context.Context, id ID, rev Rev) (mark, error) {
 	for {
 		if err := h.flush(ctx, id); err != nil {
-			return 0, err
+			return mark{}, err
 		}
 		h.mu.Lock()
 		x := h.held[id]
@@ -171,13 +200,12 @@ func (h *holder) take(ctx context.Context, id ID, rev Rev) (mark uint32, err err
 		}
 		if x != nil && x.rec.Rev != rev {
 			h.mu.Unlock()
-			return 0, ErrConflict
+			return mark{}, ErrConflict
 		}
-		delete(h.held, id)
-		h.writes[id.Hash[0]]++
-		mark = h.writes[id.Hash[0]]
+		h.unhold(id)
+		m := h.beginLocked(id)
 		h.mu.Unlock()
-		return mark, nil
+		return m, nil
 	}
 }
 
@@ -352,8 +380,7 @@ func (h *holder) reconcile(ctx context.Context, id ID, x *holding) error {
 		if again {
 			x.stored = mine
 		} else if h.held[id] == x {
-			delete(h.held, id)
-			delete(h.dirty, id)
+			h.unhold(id)
 		}
 		h.mu.Unlock()
 		if f := h.m.opts.Hooks.Dropped; f != nil {

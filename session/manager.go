@@ -182,9 +182,10 @@ func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {
 }
 
 func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
-	since, mark := time.Now(), uint32(0)
+	since := time.Now()
+	var held mark
 	if m.holder != nil {
-		mark = m.holder.mark(id)
+		held = m.holder.mark(id)
 	}
 	err := m.call(ctx, "create", func(ctx context.Context) error { return m.store.Create(ctx, id, rec) })
 	switch {
@@ -192,7 +193,7 @@ func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
 	case m.near != nil:
 		m.near.learn(id, rec, since)
 	case m.holder != nil:
-		m.holder.put(id, rec, since, mark)
+		m.holder.put(id, rec, since, held)
 	}
 	return err
 }

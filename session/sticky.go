@@ -103,9 +103,12 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		if !ok {
 			continue // a request beside this one was faster
 		}
-		switch err = m.storeUpdate(ctx, id, over, rec.Rev); {
-		case err == nil:
+		if err = m.storeUpdate(ctx, id, over, rec.Rev); err == nil {
 			m.holder.put(id, over, since, mark)
+		}
+		m.holder.end(id)
+		switch {
+		case err == nil:
 			m.emit(ctx, m.opts.Hooks.TakenOver, infoOf(id, &over))
 			return over, true, nil
 		case !errors.Is(err, ErrConflict) || try == maxTries:
@@ -135,6 +138,7 @@ func (m *Manager) updateNow(ctx context.Context, id ID, rec Record, ifRev Rev) e
 	if err != nil {
 		return err
 	}
+	defer m.holder.end(id)
 	since := time.Now()
 	if err := m.storeUpdate(ctx, id, rec, ifRev); err != nil {
 		return err
