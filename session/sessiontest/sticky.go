@@ -30,6 +30,7 @@ var stickyPromises = []promise{
 	{"sticky_async_a_killed_owner_is_noticed", testStickyKilled},
 	{"sticky_equal_revisions_after_a_store_fail_over_are_told_apart", testStickyTerm},
 	{"sticky_parallel_changes_survive", testStickyParallel},
+	{"sticky_a_read_beside_a_write_does_not_hold_what_is_being_changed", testStickyReadBesideWrite},
 	{"sticky_random_moves_lose_nothing", testStickyRandom},
 	{"sticky_interval_writes_at_the_interval", testStickyInterval},
 	{"sticky_a_log_out_elsewhere_shows_within_max_stale", testStickyStale},
@@ -423,6 +424,29 @@ func testStickyParallel(t *testing.T, e *env) {
 	e.settled(a)
 	if got := readAs(b, e.app(nil), hits); got != writers*each {
 		t.Errorf("%d of %d increments in the store", got, writers*each)
+	}
+}
+
+// testStickyReadBesideWrite: a write is on its way to the store while another
+// request reads the record that it is made from. If that record were held, this
+// server would go on showing it, and building on it, after the write.
+func testStickyReadBesideWrite(t *testing.T, e *env) {
+	g := e.gate()
+	a := e.appOn(g, &session.Options{Mode: session.Sticky, Route: "a", MaxStale: time.Hour, Timeout: time.Minute, CommitTimeout: time.Minute})
+	b := e.browser()
+	b.must(a, setColor("old"))
+	reader := b.clone()
+	g.close()
+	var wg sync.WaitGroup
+	wg.Go(func() { b.clone().must(a, setColor("new")) })
+	<-g.waits
+	if got := reader.color(a); got != "old" {
+		t.Errorf("before the write: %q", got)
+	}
+	g.open()
+	wg.Wait()
+	if got := reader.color(a); got != "new" {
+		t.Errorf("after an acknowledged write on the same server: %q", got)
 	}
 }
 
