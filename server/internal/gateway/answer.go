@@ -37,7 +37,7 @@ func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
 	}
 	a.body()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		x.tunnel(i, a, resp)
+		x.join(i, a, resp)
 		return true
 	}
 	x.head(i, resp)

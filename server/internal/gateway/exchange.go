@@ -35,6 +35,7 @@ type exchange struct {
 	status  int
 	bytes   int64
 	outcome string
+	tunnel  bool // it has entered the tunnels
 	cut     bool // the client must see that the answer is not whole
 }
 
@@ -62,6 +63,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (x *exchange) finish() {
 	x.msg.free()
 	x.log()
+	if x.tunnel {
+		x.g.tunnels.leave()
+	}
 	if x.cut {
 		panic(http.ErrAbortHandler) // closes the connection: all that is left to say
 	}

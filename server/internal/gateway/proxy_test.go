@@ -419,10 +419,14 @@ func TestUpgrade(t *testing.T) {
 		if n := w.g.Servers()[0].InFlight; n != 0 {
 			w.Error("closed, but in flight:", n)
 		}
-		// A graceful stop closes those that are left.
+		// A graceful stop closes those that are left, and waits for their lines in the log.
 		_, br = open()
+		w.slowLog.Store(int64(time.Minute))
 		w.stop()
 		<-w.done
+		if n := strings.Count(w.logged(), `"outcome":"tunnel"`); n != 2 {
+			w.Errorf("%d tunnels in the log of a gateway that has stopped, want 2", n)
+		}
 		if _, err := br.ReadByte(); err == nil {
 			w.Error("still open after the stop")
 		}

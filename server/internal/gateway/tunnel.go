@@ -24,25 +24,38 @@ type tunnels struct {
 	wg     sync.WaitGroup
 }
 
-func (t *tunnels) add(c net.Conn) bool {
+// enter counts an exchange that becomes a tunnel, until it leaves: close waits
+// for it, its line in the log included. It reports false after close.
+func (t *tunnels) enter() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
+	t.wg.Add(1)
+	return true
+}
+
+func (t *tunnels) leave() { t.wg.Done() }
+
+// add keeps a connection of an exchange that has entered, for close to end it.
+func (t *tunnels) add(c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		c.Close()
+		return
+	}
 	if t.open == nil {
 		t.open = make(map[net.Conn]struct{})
 	}
 	t.open[c] = struct{}{}
-	t.wg.Add(1)
-	return true
 }
 
 func (t *tunnels) remove(c net.Conn) {
 	t.mu.Lock()
 	delete(t.open, c)
 	t.mu.Unlock()
-	t.wg.Done()
 }
 
 func (t *tunnels) close() {
@@ -55,8 +68,8 @@ func (t *tunnels) close() {
 	t.wg.Wait()
 }
 
-// tunnel connects client and server after a 101, until either end closes.
-func (x *exchange) tunnel(i int, a *attempt, resp *http.Response) {
+// join connects client and server after a 101, until either end closes.
+func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 	if proto := upgrade(x.r.Header); proto == "" || !strings.EqualFold(proto, resp.Header.Get("Upgrade")) || x.msg.upload != nil {
 		a.giveUp()
 		x.stopUpload()
@@ -77,6 +90,11 @@ func (x *exchange) tunnel(i int, a *attempt, resp *http.Response) {
 		x.gone()
 		return
 	}
+	if x.tunnel = x.g.tunnels.enter(); !x.tunnel { // the gateway ends at this moment
+		a.conn.Close()
+		x.refuse(unknown(http.StatusServiceUnavailable, "The gateway is stopping.", "stopping"))
+		return
+	}
 	x.status, x.outcome = http.StatusSwitchingProtocols, "tunnel"
 	client, rw, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
@@ -88,19 +106,16 @@ func (x *exchange) tunnel(i int, a *attempt, resp *http.Response) {
 	b := a.b
 	b.inFlight.Add(1)
 	defer b.inFlight.Add(-1)
-	if !x.g.tunnels.add(client) {
-		a.conn.Close()
-		return
-	}
+	x.g.tunnels.add(client)
 	defer x.g.tunnels.remove(client)
 	client.SetDeadline(time.Time{})
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	x.bytes = join(client, a.conn, &out, ahead)
+	x.bytes = relay(client, a.conn, &out, ahead)
 }
 
-// join copies both ways until one end closes, and returns the bytes that went to
+// relay copies both ways until one end closes, and returns the bytes that went to
 // the client.
-func join(client net.Conn, c *upstream.Conn, head *bytes.Buffer, ahead []byte) int64 {
+func relay(client net.Conn, c *upstream.Conn, head *bytes.Buffer, ahead []byte) int64 {
 	server, behind := c.Tunnel()
 	head.Write(behind)
 	var wg sync.WaitGroup

@@ -166,11 +166,14 @@ type world struct {
 	stop   context.CancelFunc // graceful stop of the gateway
 	done   chan struct{}      // closed when it has stopped
 
+	slowLog atomic.Int64 // how long a line of the access log takes, in ns
+
 	mu  sync.Mutex
 	log bytes.Buffer
 }
 
 func (w *world) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(w.slowLog.Load()))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.log.Write(p)
@@ -320,6 +323,13 @@ func (w *world) lastLog() map[string]any {
 		w.Fatal(err)
 	}
 	return m
+}
+
+// logged returns the access log as it is now.
+func (w *world) logged() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.String()
 }
 
 // state returns the state of a server.
