@@ -5,6 +5,7 @@ package servertest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +22,8 @@ import (
 // startPatience bounds how long a server may take until it answers.
 const startPatience = 20 * time.Second
 
+const outputLog = "output.log" // in the server's directory
+
 // spec is what differs between kinds of servers.
 type spec struct {
 	name  string
@@ -28,6 +31,7 @@ type spec struct {
 	users []string                                // likewise, if the test runs as root
 	args  func(dir string, port int) []string     // of the command line
 	ready func(addr string, left time.Time) error // nil once the server answers
+	files map[string]string                       // written into the directory before the first start
 }
 
 // Process is a running server. Its methods fail the test if they cannot do
@@ -104,10 +108,34 @@ func (p *Process) Restart() {
 	}
 }
 
+// RestartEmpty is Restart after everything in the directory was deleted.
+func (p *Process) RestartEmpty() {
+	p.t.Helper()
+	p.end(syscall.SIGKILL)
+	entries, err := os.ReadDir(p.dir)
+	for _, e := range entries {
+		if e.Name() != outputLog {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(p.dir, e.Name())))
+		}
+	}
+	if err == nil {
+		err = p.writeFiles()
+	}
+	if err == nil {
+		err = p.start()
+	}
+	if err != nil {
+		p.t.Fatalf("servertest: restart empty: %v", err)
+	}
+}
+
 func start(t testing.TB, s spec) *Process {
 	t.Helper()
 	p := &Process{t: t, spec: s, bin: binary(t, s), cred: credential(s.users)}
 	p.dir = directory(t, p.cred)
+	if err := p.writeFiles(); err != nil {
+		t.Fatalf("servertest: %v", err)
+	}
 	t.Cleanup(func() { p.end(syscall.SIGKILL) })
 	var err error
 	for range 5 { // somebody else may be given the port in between
@@ -121,8 +149,23 @@ func start(t testing.TB, s spec) *Process {
 	return nil
 }
 
+func (p *Process) writeFiles() error {
+	for name, content := range p.spec.files {
+		path := filepath.Join(p.dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			return err
+		}
+		if p.cred != nil {
+			if err := os.Chown(path, int(p.cred.Uid), int(p.cred.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (p *Process) start() error {
-	log, err := os.OpenFile(filepath.Join(p.dir, "output.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(filepath.Join(p.dir, outputLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -158,7 +201,7 @@ func (p *Process) await() error {
 		}
 		select {
 		case <-p.done:
-			out, _ := os.ReadFile(filepath.Join(p.dir, "output.log"))
+			out, _ := os.ReadFile(filepath.Join(p.dir, outputLog))
 			return fmt.Errorf("%s ended at once: %s", p.spec.name, out[max(0, len(out)-2000):])
 		case <-tick.C:
 		}
