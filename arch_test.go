@@ -66,7 +66,7 @@ var shownByAdmin = map[string]bool{gateway: true, "server/internal/redisfront": 
 var notBuilt = []string{
 	"admission", "hold",
 	"session/memcachedstore", "session/sqlstore", "session/peerstore",
-	gateway + "/route", gateway + "/limit", gateway + "/cache", gateway + "/compress",
+	gateway + "/limit", gateway + "/cache", gateway + "/compress",
 	"server/internal/redisfront",
 }
 

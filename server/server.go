@@ -17,7 +17,6 @@ import (
 	"github.com/belay-ha/belay/server/internal/config"
 	"github.com/belay-ha/belay/server/internal/gateway"
 	"github.com/belay-ha/belay/server/internal/gateway/edge"
-	"github.com/belay-ha/belay/server/internal/gateway/health"
 )
 
 // Config is a valid configuration, as Load returns it.
@@ -33,6 +32,9 @@ func Load(path string) (*Config, error) { return config.Load(path) }
 // ConfigErrors returns the mistakes in an error of Load, in the order of the
 // file; nil if it is another error.
 func ConfigErrors(err error) []*ConfigError { return config.Errors(err) }
+
+// ConfigSchema returns the JSON schema of a configuration file.
+func ConfigSchema() []byte { return config.Schema() }
 
 // Options are the surroundings of a server. All may be zero.
 type Options struct {
@@ -53,8 +55,8 @@ type Server struct {
 
 // New returns a server. It opens nothing.
 func New(cfg *Config, opts *Options) (*Server, error) {
-	if cfg == nil || len(cfg.Listeners) == 0 || len(cfg.Pool.Servers) == 0 {
-		return nil, fmt.Errorf("server: new: the configuration has no listener or no app server; use one that Load returned")
+	if cfg == nil || len(cfg.Listeners) == 0 || len(cfg.Pools) == 0 {
+		return nil, fmt.Errorf("server: new: the configuration has no listener or no pool; use one that Load returned")
 	}
 	s := &Server{cfg: *cfg}
 	if opts != nil {
@@ -158,25 +160,4 @@ func (s *Server) accessLog() (*slog.Logger, func(), error) {
 		to, done = f, func() { f.Close() }
 	}
 	return slog.New(slog.NewJSONHandler(to, nil)), done, nil
-}
-
-func gatewayConfig(c *Config) gateway.Config {
-	p := &c.Pool
-	g := gateway.Config{
-		Pool: p.Name,
-		Health: gateway.Health{
-			Path: p.Health.Path, Interval: p.Health.Interval, Timeout: p.Health.Timeout,
-			Rule: health.Rule{Rise: p.Health.Rise, Fall: p.Health.Fall},
-		},
-		Patience: p.Patience, Probe: p.Probe, ClockSkew: p.ClockSkew,
-		Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
-		TrustedProxies: c.TrustedProxies,
-	}
-	for _, s := range p.Servers {
-		g.Servers = append(g.Servers, gateway.Server(s))
-	}
-	if p.Sticky != nil {
-		g.Sticky = &gateway.Sticky{Cookie: p.Sticky.Cookie, Secure: p.Sticky.Secure, Key: p.Sticky.Key}
-	}
-	return g
 }

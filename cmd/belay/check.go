@@ -14,30 +14,47 @@ import (
 
 func checkCommand() *cobra.Command {
 	var file string
-	var asJSON bool
+	var asJSON, schema, effective bool
 	cmd := &cobra.Command{
 		Use:   "check -c belay.yaml",
 		Short: "Check a configuration and print every mistake in it",
 		Long: `Read a configuration and print every mistake in it, each with line and column,
-or "ok". Nothing is started. The exit status is 1 if there is a mistake.`,
+or "ok". What is allowed and probably not meant is printed as a warning. Nothing
+is started. The exit status is 1 if there is a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := server.Load(file)
+			if schema {
+				_, err := cmd.OutOrStdout().Write(server.ConfigSchema())
+				return err
+			}
+			cfg, err := server.Load(file)
 			list := server.ConfigErrors(err)
 			if err != nil && list == nil {
 				return err
 			}
+			warnings := []*server.ConfigError{}
+			if err == nil {
+				warnings = append(warnings, cfg.Lints()...)
+			}
 			out := cmd.OutOrStdout()
-			if asJSON {
+			switch {
+			case asJSON:
 				if list == nil {
 					list = []*server.ConfigError{}
 				}
-				if jerr := json.NewEncoder(out).Encode(map[string]any{"ok": err == nil, "errors": list}); jerr != nil {
+				if jerr := json.NewEncoder(out).Encode(map[string]any{"ok": err == nil, "errors": list, "warnings": warnings}); jerr != nil {
 					return jerr
 				}
-			} else {
+			case effective && err == nil:
+				if _, err := out.Write(cfg.YAML()); err != nil {
+					return err
+				}
+			default:
 				for _, e := range list {
 					fmt.Fprintln(out, e)
+				}
+				for _, e := range warnings {
+					fmt.Fprintln(out, "warning:", e)
 				}
 				if err == nil {
 					fmt.Fprintln(out, "ok")
@@ -51,6 +68,8 @@ or "ok". Nothing is started. The exit status is 1 if there is a mistake.`,
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "belay.yaml", "configuration `file`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&effective, "print", false, "print the configuration with every default filled in")
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON schema of configurations, for editors")
 	return cmd
 }
 

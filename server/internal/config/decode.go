@@ -4,299 +4,228 @@
 package config
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
-	"maps"
-	"slices"
+	"net/netip"
+	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
-// decoder walks the syntax tree instead of unmarshalling it: that way every
-// value is known with its place, and one mistake does not hide the next.
-type decoder struct {
-	path string
-	errs []*Error
+// setting is a field of the tree, as its tags describe it:
+//
+//	key      its key in the file
+//	need     it must be there; the text says what to write
+//	default  its value when it is left out
+//	min, max bounds of a number, time or size
+//	one      the words it may be, with | between them
+//	is       the format of a text, one of formats
+//	named    a list written as a mapping from names, which go into the field Name
+//	example  for the reference
+type setting struct {
+	key string
+	i   int // of the field
+	tag reflect.StructTag
 }
 
-func (d *decoder) fail(n ast.Node, format string, args ...any) {
-	pos := n.GetToken().Position
-	d.errs = append(d.errs, &Error{d.path, pos.Line, pos.Column, fmt.Sprintf(format, args...)})
-}
-
-func (d *decoder) err() error {
-	slices.SortStableFunc(d.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
-	})
-	list := make([]error, len(d.errs))
-	for i, e := range d.errs {
-		list[i] = e
-	}
-	return errors.Join(list...)
-}
-
-// root parses the text. A file that is not YAML has only its first mistake reported.
-func (d *decoder) root(text []byte) ast.Node {
-	whole := func(msg string) ast.Node {
-		d.errs = append(d.errs, &Error{Path: d.path, Msg: msg})
-		return nil
-	}
-	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	var syntax yaml.Error
-	switch {
-	case errors.As(err, &syntax) && syntax.GetToken() != nil:
-		pos := syntax.GetToken().Position
-		d.errs = append(d.errs, &Error{d.path, pos.Line, pos.Column, "not YAML: " + syntax.GetMessage() + "; check the indentation and the quotes around here"})
-		return nil
-	case err != nil:
-		return whole("not YAML: " + err.Error())
-	}
-	var body ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
+func settings(t reflect.Type) []setting {
+	var list []setting
+	for i := range t.NumField() {
+		if key := t.Field(i).Tag.Get("key"); key != "" {
+			list = append(list, setting{key, i, t.Field(i).Tag})
 		}
-		if body != nil {
-			d.fail(doc.Body, "a second document; keep one, without a line of ---")
-			continue
-		}
-		body = doc.Body
 	}
-	if body == nil || body.Type() == ast.CommentType {
-		return whole("the file is empty; write listeners and pools")
-	}
-	return body
+	return list
 }
 
-// object is a mapping that is being read. A nil object is one that is missing or
-// of the wrong type: it has been reported, and yields only defaults.
-type object struct {
-	d      *decoder
-	at     ast.Node // what to point at when a key is missing
-	name   string   // dotted, for messages; empty at the root
-	values map[string]entry
-}
+// Size is a number of bytes, written like 64KiB.
+type Size int64
 
-type entry struct{ key, value ast.Node }
+var (
+	timeType   = reflect.TypeFor[time.Duration]()
+	sizeType   = reflect.TypeFor[Size]()
+	prefixType = reflect.TypeFor[netip.Prefix]()
+)
 
-// object reads n as a mapping with these keys; none given means that keys are
-// names, which the caller checks.
-func (d *decoder) object(n, at ast.Node, name string, known ...string) *object {
-	var pairs []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		pairs = n.Values
-		if at == ast.Node(n) && !n.IsFlowStyle && len(pairs) > 0 {
-			at = pairs[0].Key // the token of a block is its first colon
-		}
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-		if at == ast.Node(n) {
-			at = n.Key
-		}
-	default:
-		d.fail(n, "%s is %s; write keys and values", title(name), kind(n))
-		return nil
+// structure fills v from a mapping, and what the file leaves out with defaults.
+func (d *decoder) structure(n, at ast.Node, name string, v reflect.Value) {
+	list := settings(v.Type())
+	known := make([]string, len(list))
+	for i, s := range list {
+		known[i] = s.key
 	}
-	o := &object{d, at, name, make(map[string]entry)}
-	for _, p := range pairs {
-		key, ok := keyText(p.Key)
-		switch {
-		case !ok:
-			d.fail(p.Key, "this key is %s; write plain text, anchors and merges are not supported", kind(p.Key))
-		case len(known) > 0 && !slices.Contains(known, key):
-			d.fail(p.Key, "unknown key %q in %s; known are %s", key, title(name), strings.Join(known, ", "))
-		default:
-			if first, twice := o.values[key]; twice {
-				d.fail(p.Key, "key %q a second time, first in line %d; keep one", o.dotted(key), first.key.GetToken().Position.Line)
-				continue
+	o := d.object(n, at, name, known...)
+	if o == nil {
+		d.bad[name] = true
+		defaults(v)
+		return
+	}
+	for _, s := range list {
+		e, ok := o.find(s.key)
+		if !ok {
+			if need := s.tag.Get("need"); need != "" {
+				d.fail(o.at, "%s is missing; %s", dotted(name, s.key), need)
+				d.bad[dotted(name, s.key)] = true
 			}
-			o.values[key] = entry{p.Key, p.Value}
+			fallback(v.Field(s.i), s.tag)
+			continue
+		}
+		d.value(e, v.Field(s.i), s.tag)
+	}
+}
+
+// defaults fills a structure that the file does not have.
+func defaults(v reflect.Value) {
+	for _, s := range settings(v.Type()) {
+		fallback(v.Field(s.i), s.tag)
+	}
+}
+
+func fallback(v reflect.Value, tag reflect.StructTag) {
+	if v.Kind() == reflect.Struct && v.Type() != prefixType {
+		defaults(v)
+	} else if def := tag.Get("default"); def != "" {
+		if why := scalar(v, def, ""); why != "" {
+			panic("config: the default " + def + ": " + why)
 		}
 	}
-	return o
 }
 
-func keyText(n ast.Node) (string, bool) {
-	s, ok := n.(*ast.StringNode)
+// value reads one value of any type.
+func (d *decoder) value(e entry, v reflect.Value, tag reflect.StructTag) {
+	d.places[e.name], d.marks[e.name] = e.data, e.node
+	switch {
+	case v.Type() == prefixType:
+		d.scalar(e, v, tag)
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.structure(e.data, e.node, e.name, v.Elem())
+	case v.Kind() == reflect.Struct:
+		d.structure(e.data, e.node, e.name, v)
+	case v.Kind() == reflect.Slice && tag.Get("named") != "":
+		d.named(e, v, tag)
+	case v.Kind() == reflect.Slice:
+		d.list(e, v, tag)
+	case v.Kind() == reflect.Map:
+		d.mapping(e, v, tag)
+	default:
+		d.scalar(e, v, tag)
+	}
+}
+
+func (d *decoder) list(e entry, v reflect.Value, tag reflect.StructTag) {
+	seq, ok := e.data.(*ast.SequenceNode)
 	if !ok {
-		return "", false
+		d.fail(e.data, "%s is %s; write a list, each element after a dash", e.name, kind(e.data))
+		d.bad[e.name] = true
+		return
 	}
-	return s.Value, true
+	if need := tag.Get("need"); need != "" && len(seq.Values) == 0 {
+		d.fail(seq, "%s is empty; %s", e.name, need)
+		d.bad[e.name] = true
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, n := range seq.Values {
+		d.value(entry{"", e.name + "[" + strconv.Itoa(i) + "]", n, n}, v.Index(i), tag)
+	}
 }
 
-func title(name string) string {
-	if name == "" {
-		return "the file"
+func (d *decoder) named(e entry, v reflect.Value, tag reflect.StructTag) {
+	o := d.object(e.data, e.node, e.name)
+	if o == nil {
+		d.bad[e.name] = true
+		return
 	}
-	return name
+	if need := tag.Get("need"); need != "" && len(o.pairs) == 0 {
+		d.fail(o.at, "%s is empty; %s", e.name, need)
+		d.bad[e.name] = true
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(o.pairs), len(o.pairs)))
+	for i, p := range o.pairs {
+		if why := formats["name"](p.key); why != "" {
+			d.fail(p.node, "%s name %s", tag.Get("named"), why)
+		}
+		v.Index(i).FieldByName("Name").SetString(p.key)
+		d.value(p, v.Index(i), tag)
+	}
 }
 
-// kind names the type of a node for people.
-func kind(n ast.Node) string {
+func (d *decoder) mapping(e entry, v reflect.Value, tag reflect.StructTag) {
+	o := d.object(e.data, e.node, e.name)
+	if o == nil {
+		d.bad[e.name] = true
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for _, p := range o.pairs {
+		key := reflect.New(v.Type().Key()).Elem()
+		if why := scalar(key, p.key, tag.Get("keys")); why != "" {
+			d.fail(p.node, "%s: %s", e.name, why)
+			continue
+		}
+		val := reflect.New(v.Type().Elem()).Elem()
+		d.value(p, val, tag)
+		v.SetMapIndex(key, val)
+	}
+}
+
+// scalar reads a single value and holds it against its bounds.
+func (d *decoder) scalar(e entry, v reflect.Value, tag reflect.StructTag) {
+	why := ""
+	s, isText := textOf(e.data)
+	num, isNum := number(e.data)
+	b, isBool := e.data.(*ast.BoolNode)
+	switch {
+	case v.Type() == timeType && isText, v.Type() == prefixType, v.Type() == sizeType && isText:
+		why = scalar(v, s, "")
+	case v.Type() == timeType:
+		why = wrongKind(e, "a time with its unit, like 2s or 250ms")
+	case v.Type() == sizeType && isNum:
+		why = scalar(v, num, "")
+	case v.Type() == sizeType:
+		why = wrongKind(e, "a size, like 64KiB or 10MiB")
+	case v.Kind() == reflect.Int && isNum:
+		why = scalar(v, num, "")
+	case v.Kind() == reflect.Int:
+		why = wrongKind(e, "a whole number"+between(tag))
+	case v.Kind() == reflect.Float64 && isNum:
+		why = scalar(v, num, "")
+	case v.Kind() == reflect.Float64:
+		why = wrongKind(e, "a number"+between(tag))
+	case v.Kind() == reflect.Bool && isBool:
+		v.SetBool(b.Value)
+		return
+	case v.Kind() == reflect.Bool:
+		why = wrongKind(e, "true or false")
+	case isText && s == "":
+		why = " is empty; write text, in quotes if need be"
+	case isText:
+		why = scalar(v, s, tag.Get("is"))
+	default:
+		why = wrongKind(e, "text, in quotes if need be")
+	}
+	if why == "" {
+		why = bounds(v, tag)
+	}
+	if why == "" {
+		return
+	}
+	d.bad[e.name] = true
+	if why[0] != ' ' {
+		why = ": " + why
+	}
+	d.fail(e.data, "%s%s", e.name, why)
+	v.SetZero()
+	fallback(v, tag)
+}
+
+func wrongKind(e entry, want string) string { return " is " + kind(e.data) + "; write " + want }
+
+func number(n ast.Node) (string, bool) {
 	switch n.(type) {
-	case *ast.NullNode:
-		return "empty"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a group of keys"
-	case *ast.SequenceNode:
-		return "a list"
 	case *ast.IntegerNode, *ast.FloatNode:
-		return "a number"
-	case *ast.BoolNode:
-		return "true or false"
-	case *ast.StringNode, *ast.LiteralNode:
-		return "text"
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		return "an anchor"
-	}
-	return "something else"
-}
-
-func (o *object) dotted(key string) string {
-	if o.name == "" {
-		return key
-	}
-	return o.name + "." + key
-}
-
-// keys returns the keys that are there, sorted by place in the file.
-func (o *object) keys() []string {
-	if o == nil {
-		return nil
-	}
-	return slices.SortedFunc(maps.Keys(o.values), func(a, b string) int {
-		pa, pb := o.values[a].key.GetToken().Position, o.values[b].key.GetToken().Position
-		return cmp.Or(cmp.Compare(pa.Line, pb.Line), cmp.Compare(pa.Column, pb.Column))
-	})
-}
-
-func (o *object) get(key string) (ast.Node, bool) {
-	if o == nil {
-		return nil, false
-	}
-	e, ok := o.values[key]
-	return e.value, ok
-}
-
-// need is get for a key that must be there.
-func (o *object) need(key, hint string) (ast.Node, bool) {
-	n, ok := o.get(key)
-	if !ok && o != nil {
-		o.d.fail(o.at, "%s is missing; %s", o.dotted(key), hint)
-	}
-	return n, ok
-}
-
-func (o *object) child(key string, known ...string) *object {
-	n, ok := o.get(key)
-	if !ok {
-		return nil
-	}
-	return o.d.object(n, o.values[key].key, o.dotted(key), known...)
-}
-
-// list returns the elements of a list; a missing key is an empty one.
-func (o *object) list(key string) []ast.Node {
-	n, ok := o.get(key)
-	if !ok {
-		return nil
-	}
-	seq, ok := n.(*ast.SequenceNode)
-	if !ok {
-		o.d.fail(n, "%s is %s; write a list, each element after a dash", o.dotted(key), kind(n))
-		return nil
-	}
-	return seq.Values
-}
-
-// text reads a string; it reports false if there is none that is any use.
-func (o *object) text(key string) (string, ast.Node, bool) {
-	n, ok := o.get(key)
-	if !ok {
-		return "", nil, false
-	}
-	s, ok := textOf(n)
-	if !ok || s == "" {
-		o.d.fail(n, "%s is %s; write text, in quotes if need be", o.dotted(key), emptyOr(kind(n), ok))
-		return "", n, false
-	}
-	return s, n, true
-}
-
-func emptyOr(kind string, empty bool) string {
-	if empty {
-		return "empty"
-	}
-	return kind
-}
-
-func textOf(n ast.Node) (string, bool) {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.LiteralNode:
-		return n.Value.Value, true
+		return strings.ReplaceAll(n.GetToken().Value, "_", ""), true
 	}
 	return "", false
-}
-
-func (o *object) duration(key string, def, least time.Duration) time.Duration {
-	n, ok := o.get(key)
-	if !ok {
-		return def
-	}
-	s, ok := textOf(n)
-	if !ok {
-		o.d.fail(n, "%s is %s; write a time with its unit, like 2s or 250ms", o.dotted(key), kind(n))
-		return def
-	}
-	v, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		o.d.fail(n, "%s: %q is not a time; write a number with its unit, like 2s or 250ms", o.dotted(key), s)
-	case v < least:
-		o.d.fail(n, "%s: %v is too short; write at least %v", o.dotted(key), v, least)
-	case v > 24*time.Hour:
-		o.d.fail(n, "%s: %v is too long; write at most 24h", o.dotted(key), v)
-	default:
-		return v
-	}
-	return def
-}
-
-func (o *object) count(key string, def, least, most int) int {
-	n, ok := o.get(key)
-	if !ok {
-		return def
-	}
-	i, ok := n.(*ast.IntegerNode)
-	if !ok {
-		o.d.fail(n, "%s is %s; write a whole number from %d to %d", o.dotted(key), kind(n), least, most)
-		return def
-	}
-	v, ok := i.Value.(uint64)
-	if !ok || v < uint64(least) || v > uint64(most) {
-		o.d.fail(n, "%s: %v does not work; write a whole number from %d to %d", o.dotted(key), i.Value, least, most)
-		return def
-	}
-	return int(v)
-}
-
-func (o *object) boolean(key string) bool {
-	n, ok := o.get(key)
-	if !ok {
-		return false
-	}
-	b, ok := n.(*ast.BoolNode)
-	if !ok {
-		o.d.fail(n, "%s is %s; write true or false", o.dotted(key), kind(n))
-		return false
-	}
-	return b.Value
 }

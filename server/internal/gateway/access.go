@@ -18,11 +18,15 @@ func (x *exchange) log() {
 	if x.client.IP.IsValid() {
 		client = x.client.IP.String()
 	}
+	route := ""
+	if x.site != nil {
+		route = x.site.name
+	}
 	server := ""
 	if len(x.servers) > 0 {
 		server = x.servers[len(x.servers)-1]
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 13)
 	attrs = append(attrs,
 		slog.String("client", client),
 		slog.String("method", x.r.Method),
@@ -31,6 +35,7 @@ func (x *exchange) log() {
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.bytes),
 		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
+		slog.String("route", route),
 		slog.String("server", server),
 		slog.Int("attempts", len(x.servers)),
 		slog.String("outcome", x.outcome),

@@ -99,7 +99,7 @@ func (x *exchange) head(i int, resp *http.Response) {
 
 // stick tells the client which server answered, if it does not know.
 func (x *exchange) stick(h http.Header, i int) {
-	s := x.g.cfg.Sticky
+	s := x.p.cfg.Sticky
 	if s == nil {
 		return
 	}
@@ -109,7 +109,7 @@ func (x *exchange) stick(h http.Header, i int) {
 			kept = append(kept, line)
 		}
 	}
-	if value := x.g.stick.Value(i); value != x.cookie {
+	if value := x.p.stick.Value(i); value != x.cookie {
 		kept = append(kept, (&http.Cookie{
 			Name: s.Cookie, Value: value, Path: "/", HttpOnly: true,
 			SameSite: http.SameSiteLaxMode, Secure: s.Secure || x.r.TLS != nil,

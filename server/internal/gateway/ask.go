@@ -27,7 +27,7 @@ func (b *backend) ask(l *lease) {
 		return
 	}
 	b.g.asks.Go(func() {
-		probe := b.g.cfg.Probe
+		probe := b.t.probe
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), probe)
 		defer cancel()
@@ -85,7 +85,7 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 	line := health.NewLine(context.Background(), nc, b.address)
 	stop := context.AfterFunc(ctx, line.Close)
 	library := b.library.Load()
-	path, name, value := b.g.cfg.Health.Path, "", ""
+	path, name, value := b.health.Path, "", ""
 	if library {
 		path, name, value = wire.ProbePath, wire.HeaderProbe, l.holder
 	}
@@ -103,7 +103,7 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
 	stop := context.AfterFunc(ctx, line.Close)
 	defer stop()
-	p := l.renew(time.Now(), b.g.cfg.fenceSpan())
+	p := l.renew(time.Now(), b.t.span())
 	if _, _, err := line.Get(wire.ProbePath, wire.HeaderProbe, p.String()); err == nil || ctx.Err() != nil {
 		return // not answered in time: the next question will tell
 	}

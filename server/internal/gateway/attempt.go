@@ -23,6 +23,7 @@ var (
 type attempt struct {
 	b        *backend
 	l        *lease
+	t        timing
 	ctx      context.Context //nolint:containedctx // lives as long as the request
 	conn     *upstream.Conn
 	upload   *upstream.Upload // nil: the whole request was sent before the wait began
@@ -38,12 +39,12 @@ type attempt struct {
 	prev, next *attempt
 }
 
-func (b *backend) begin(ctx context.Context, c *upstream.Conn) *attempt {
+func (b *backend) begin(ctx context.Context, c *upstream.Conn, t timing) *attempt {
 	now := time.Now()
 	a := &attempt{
-		b: b, l: b.current(), ctx: ctx, conn: c,
+		b: b, l: b.current(), t: t, ctx: ctx, conn: c,
 		id: b.g.ids.Add(1), fenced: b.library.Load(),
-		sent: now, deadline: now.Add(b.g.cfg.fenceSpan()),
+		sent: now, deadline: now.Add(t.span()),
 	}
 	b.inFlight.Add(1)
 	c.Begin(a)
@@ -58,7 +59,7 @@ func (a *attempt) header() string {
 
 // patient starts the clock of the wait for an answer.
 func (a *attempt) patient() {
-	a.conn.WakeAt(a.sent.Add(a.b.g.cfg.Patience))
+	a.conn.WakeAt(a.sent.Add(a.t.patience))
 	if a.changed() {
 		a.conn.WakeAt(longAgo)
 	}
@@ -66,10 +67,10 @@ func (a *attempt) patient() {
 
 // body says that the head of the answer is here: the server has committed, so
 // there is no deadline any more, only the question whether it lives.
-func (a *attempt) body() { a.stalled = a.b.g.cfg.Patience }
+func (a *attempt) body() { a.stalled = a.t.patience }
 
 // fence is when another server may have the request.
-func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.b.g.cfg.ClockSkew) }
+func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.t.skew) }
 
 // end is for an attempt that was answered. It reports whether the connection is
 // still ours alone, so that it may be used again.
@@ -82,7 +83,7 @@ func (a *attempt) end() bool {
 // giveUp is for an attempt that may still run. It returns its fence.
 func (a *attempt) giveUp() time.Time {
 	a.b.inFlight.Add(-1)
-	skew := a.b.g.cfg.ClockSkew
+	skew := a.t.skew
 	fence := a.l.giveUp(a, skew).Add(skew)
 	if a.stop != nil {
 		a.stop()
@@ -120,7 +121,6 @@ func (a *attempt) verdict(now time.Time) (time.Time, error) {
 	if a.stalled > 0 {
 		return a.bodyVerdict(now)
 	}
-	cfg := &a.b.g.cfg
 	limit := a.limit(now)
 	if !now.Before(limit) {
 		return limit, errTimeout
@@ -136,11 +136,11 @@ func (a *attempt) verdict(now time.Time) (time.Time, error) {
 		}
 		return limit, nil
 	}
-	if due := later(a.conn.Heard(), a.l.lastAlive()).Add(cfg.Patience); now.Before(due) {
+	if due := later(a.conn.Heard(), a.l.lastAlive()).Add(a.t.patience); now.Before(due) {
 		return earlier(due, limit), nil
 	}
 	a.b.ask(a.l)
-	return earlier(now.Add(cfg.Probe), limit), nil
+	return earlier(now.Add(a.t.probe), limit), nil
 }
 
 // untilFence goes on listening until the request may be moved: an answer that
@@ -161,13 +161,12 @@ func (a *attempt) limit(now time.Time) time.Time {
 			from = now
 		}
 	}
-	return from.Add(a.b.g.cfg.Timeout)
+	return from.Add(a.t.timeout)
 }
 
 // bodyVerdict waits as long as the server lives: a stream may be quiet. Pauses
 // between questions grow.
 func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
-	cfg := &a.b.g.cfg
 	if a.seen == leaseSilent {
 		return now, errSilent
 	}
@@ -175,15 +174,15 @@ func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
 		return now.Add(time.Hour), nil
 	}
 	heard := a.conn.Heard()
-	if now.Before(heard.Add(cfg.Patience)) {
-		a.stalled = cfg.Patience
+	if now.Before(heard.Add(a.t.patience)) {
+		a.stalled = a.t.patience
 	}
 	if due := later(heard, a.l.lastAlive()).Add(a.stalled); now.Before(due) {
 		return due, nil
 	}
-	a.stalled = min(2*a.stalled, 10*cfg.Patience)
+	a.stalled = min(2*a.stalled, 10*a.t.patience)
 	a.b.ask(a.l)
-	return now.Add(cfg.Probe), nil
+	return now.Add(a.t.probe), nil
 }
 
 func earlier(a, b time.Time) time.Time {

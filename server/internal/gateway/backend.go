@@ -21,6 +21,8 @@ type backend struct {
 	g        *Gateway
 	name     string
 	address  string
+	health   Health
+	t        timing // with the longest patience of any route
 	conns    *upstream.Pool
 	prober   *health.Prober
 	library  atomic.Bool
@@ -30,19 +32,21 @@ type backend struct {
 	lease *lease
 }
 
-func newBackend(g *Gateway, i int, dial upstream.DialFunc) *backend {
-	cfg := &g.cfg
+func newBackend(g *Gateway, p *pool, i int, patience time.Duration) *backend {
+	cfg := &p.cfg
 	b := &backend{
 		g:       g,
 		name:    cfg.Servers[i].Name,
 		address: cfg.Servers[i].Address,
+		health:  cfg.Health,
+		t:       timing{patience: patience, probe: cfg.Probe, skew: cfg.ClockSkew},
 		lease:   &lease{holder: rand.Text()},
 	}
 	b.conns = &upstream.Pool{
 		Address: b.address,
-		Dialer:  dial,
+		Dialer:  g.dial,
 		// A server that takes no connection must not cost more than one that is silent.
-		Timeout: min(cfg.ConnectTimeout, cfg.fenceSpan()+cfg.ClockSkew),
+		Timeout: min(cfg.ConnectTimeout, cfg.Patience+cfg.Probe+cfg.ClockSkew),
 	}
 	b.prober = health.New(health.Options{
 		Rule:     cfg.Health.Rule,
@@ -52,11 +56,11 @@ func newBackend(g *Gateway, i int, dial upstream.DialFunc) *backend {
 		Check:    b.check,
 		Rising:   b.learn,
 		Report: func(up bool, cause error) {
-			g.pool.SetHealthy(i, up)
+			p.balance.SetHealthy(i, up)
 			if up {
-				g.log.Info("server is up", "server", b.name, "library", b.library.Load())
+				g.log.Info("server is up", "pool", cfg.Name, "server", b.name, "library", b.library.Load())
 			} else {
-				g.log.Warn("server is down", "server", b.name, "cause", cause)
+				g.log.Warn("server is down", "pool", cfg.Name, "server", b.name, "cause", cause)
 			}
 		},
 	})
@@ -69,7 +73,7 @@ func (b *backend) check(ctx context.Context) error {
 		return err
 	}
 	defer line.Close()
-	status, _, err := line.Get(b.g.cfg.Health.Path, "", "")
+	status, _, err := line.Get(b.health.Path, "", "")
 	if err != nil {
 		return err
 	}

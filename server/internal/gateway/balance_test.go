@@ -12,7 +12,7 @@ import (
 )
 
 func TestRoundRobin(t *testing.T) {
-	run(t, 3, func(c *gateway.Config, _ []*app) { c.Sticky = nil }, func(w *world) {
+	run(t, 3, func(c *gateway.Config, _ []*app) { c.Pools[0].Sticky = nil }, func(w *world) {
 		var got strings.Builder
 		for range 6 {
 			a := w.get("/")
@@ -72,7 +72,7 @@ func cookieOf(a answer) string {
 }
 
 func TestSecureCookie(t *testing.T) {
-	run(t, 1, func(c *gateway.Config, _ []*app) { c.Sticky.Secure = true }, func(w *world) {
+	run(t, 1, func(c *gateway.Config, _ []*app) { c.Pools[0].Sticky.Secure = true }, func(w *world) {
 		if line := w.get("/").header.Get("Set-Cookie"); !strings.Contains(line, "; Secure") {
 			w.Error(line)
 		}

@@ -9,13 +9,29 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/gateway/health"
+	"github.com/belay-ha/belay/server/internal/gateway/route"
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
-// Config is what a gateway does. It is validated where it is read; New takes it
-// as it is.
+// Config is what a gateway does. It is validated where it is read; the gateway
+// takes it as it is, and does not change it.
 type Config struct {
-	Pool    string // name
+	Pools          []Pool
+	Routes         []Route // each names one of the pools
+	TrustedProxies []netip.Prefix
+}
+
+// Route says what to do with the requests for a host and a path.
+type Route struct {
+	route.Pattern
+	Pool     string
+	Timeout  time.Duration // 0: that of the pool
+	Patience time.Duration // 0: that of the pool
+}
+
+// Pool is a group of servers.
+type Pool struct {
+	Name    string
 	Servers []Server
 	Health  Health
 	Sticky  *Sticky // nil: users are bound to no server
@@ -25,8 +41,6 @@ type Config struct {
 	ClockSkew      time.Duration // how far apart the clocks of gateway and servers may be
 	Timeout        time.Duration // longest wait for the head of an answer
 	ConnectTimeout time.Duration
-
-	TrustedProxies []netip.Prefix
 }
 
 // Server is one app server.
@@ -58,5 +72,10 @@ type Options struct {
 	Dial upstream.DialFunc
 }
 
-// fenceSpan is how long an attempt may take effect after it was sent or renewed.
-func (c *Config) fenceSpan() time.Duration { return c.Patience + c.Probe }
+// timing is how long an attempt waits for what.
+type timing struct {
+	patience, probe, skew, timeout time.Duration
+}
+
+// span is how long an attempt may take effect after it was sent.
+func (t timing) span() time.Duration { return t.patience + t.probe }

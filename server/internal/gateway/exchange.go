@@ -18,6 +18,8 @@ import (
 // exchange is one request of a client, with all the tries it takes.
 type exchange struct {
 	g      *Gateway
+	site   *site
+	p      *pool // of the site
 	w      http.ResponseWriter
 	r      *http.Request
 	ctx    context.Context //nolint:containedctx // that of r
@@ -43,11 +45,19 @@ type exchange struct {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, r: r, ctx: r.Context(), start: time.Now()}
 	defer x.finish()
+	now := g.now.Load()
+	x.client = now.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"])
+	i, ok := now.table.Find(r.Host, r.URL.Path)
+	if !ok {
+		x.refuse(&refusal{status: http.StatusNotFound, outcome: "no_route", text: "Nothing is served here under this host and path."})
+		return
+	}
+	x.site, x.p = &now.sites[i], now.sites[i].p
 	if !x.prepare() {
 		return
 	}
 	for {
-		i, ok := g.pool.Pick(x.cookie, &x.tried, time.Now())
+		i, ok := x.p.balance.Pick(x.cookie, &x.tried, time.Now())
 		if !ok {
 			x.noServer()
 			return
@@ -73,14 +83,13 @@ func (x *exchange) finish() {
 
 func (x *exchange) prepare() bool {
 	r := x.r
-	x.client = x.g.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"])
 	target, err := target(r)
 	if err != nil {
 		x.refuse(&refusal{status: http.StatusNotImplemented, text: "This gateway does not tunnel: ask for a path."})
 		return false
 	}
 	cookies := r.Header["Cookie"]
-	if s := x.g.cfg.Sticky; s != nil && len(cookies) > 0 {
+	if s := x.p.cfg.Sticky; s != nil && len(cookies) > 0 {
 		x.cookie, cookies = cutCookie(cookies, s.Cookie)
 	}
 	if err := x.msg.readBody(r); err != nil {
@@ -102,14 +111,14 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 // try runs the request on one server. It reports whether the client has an
 // answer; if not, another server may have the request, now.
 func (x *exchange) try(i int) bool {
-	b := x.g.backends[i]
+	b := x.p.backends[i]
 	x.servers = append(x.servers, b.name)
 	for again := false; ; again = true {
 		c, err := b.connect(x.ctx, again)
 		if err != nil {
 			return x.noConnection(b, err)
 		}
-		a := b.begin(x.ctx, c)
+		a := b.begin(x.ctx, c, x.site.t)
 		resp, sent, err := x.send(a)
 		if err == nil {
 			return x.answer(i, a, resp)

@@ -255,7 +255,7 @@ func TestFrozenInTheMiddleOfASlowRequest(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	run(t, 2, func(c *gateway.Config, _ []*app) { c.Timeout = time.Second }, func(w *world) {
+	run(t, 2, func(c *gateway.Config, _ []*app) { c.Pools[0].Timeout = time.Second }, func(w *world) {
 		a := w.get("/x?work=5s")
 		a.want(w, 504, "outcome is unknown", time.Second)
 		if a.header.Get("Belay-Outcome") != "unknown" || w.lastLog()["outcome"] != "timeout" {

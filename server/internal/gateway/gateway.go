@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -14,24 +15,21 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
-	"github.com/belay-ha/belay/server/internal/gateway/clientip"
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
 // ErrNoServer is returned for a server name that the configuration does not have.
 var ErrNoServer = errors.New("gateway: no such server")
 
-// Gateway is an http.Handler in front of one pool of servers.
+// Gateway is an http.Handler in front of pools of servers.
 type Gateway struct {
-	cfg      Config
-	log      *slog.Logger
-	access   *slog.Logger
-	stick    *balance.Stick
-	pool     *balance.Pool
-	backends []*backend
-	trust    clientip.Trust
-	ids      atomic.Uint64  // of attempts
-	asks     sync.WaitGroup // questions on their way
-	tunnels  tunnels
+	log     *slog.Logger
+	access  *slog.Logger
+	dial    upstream.DialFunc
+	now     atomic.Pointer[snapshot]
+	ids     atomic.Uint64  // of attempts
+	asks    sync.WaitGroup // questions on their way
+	tunnels tunnels
 }
 
 // New returns a gateway whose servers all count as down until Run has checked them.
@@ -50,31 +48,34 @@ func New(cfg Config, opts *Options) *Gateway {
 			Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5,
 		}}).DialContext
 	}
-	g := &Gateway{cfg: cfg, log: o.Logger, access: o.Access, trust: cfg.TrustedProxies}
-	if cfg.Sticky != nil {
-		names := make([]string, len(cfg.Servers))
-		for i, s := range cfg.Servers {
-			names[i] = s.Name
-		}
-		g.stick = balance.NewStick(cfg.Pool, names, cfg.Sticky.Key)
-	}
-	g.pool = balance.New(len(cfg.Servers), g.stick)
-	for i := range cfg.Servers {
-		g.backends = append(g.backends, newBackend(g, i, o.Dial))
-	}
+	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial}
+	g.now.Store(newSnapshot(g, &cfg))
 	return g
+}
+
+// backends lists the servers of all pools.
+func (s *snapshot) backends() iter.Seq2[*pool, int] {
+	return func(yield func(*pool, int) bool) {
+		for _, p := range s.pools {
+			for i := range p.backends {
+				if !yield(p, i) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Run checks the servers until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, b := range g.backends {
-		wg.Go(func() { b.prober.Run(ctx) })
+	for p, i := range g.now.Load().backends() {
+		wg.Go(func() { p.backends[i].prober.Run(ctx) })
 	}
 	wg.Wait()
 	g.asks.Wait()
-	for _, b := range g.backends {
-		b.conns.CloseIdle()
+	for p, i := range g.now.Load().backends() {
+		p.backends[i].conns.CloseIdle()
 	}
 	return nil
 }
@@ -82,9 +83,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Ready waits until every server was checked once, which takes no longer than
 // the time-out of a check, or until ctx ends.
 func (g *Gateway) Ready(ctx context.Context) error {
-	for _, b := range g.backends {
+	for p, i := range g.now.Load().backends() {
 		select {
-		case <-b.prober.Known():
+		case <-p.backends[i].prober.Known():
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -115,54 +116,65 @@ type CheckInfo struct {
 	Error  string    `json:"error,omitempty"` // of the last one
 }
 
-// Servers lists every server.
+// Servers lists every server of every pool.
 func (g *Gateway) Servers() []ServerInfo {
-	list := make([]ServerInfo, len(g.backends))
-	for i, b := range g.backends {
-		state, until := g.pool.State(i)
-		last := b.prober.Last()
-		list[i] = ServerInfo{
-			Pool: g.cfg.Pool, Name: b.name, Address: b.address, State: state.String(),
-			InFlight: b.inFlight.Load(), Library: b.library.Load(),
-			Checks: CheckInfo{Last: last.At, Passed: last.Passed, Failed: last.Failed},
-		}
-		if last.Err != nil {
-			list[i].Checks.Error = last.Err.Error()
-		}
-		if !until.IsZero() {
-			list[i].DrainUntil = &until
-		}
+	list := []ServerInfo{}
+	for p, i := range g.now.Load().backends() {
+		list = append(list, p.info(i))
 	}
 	return list
 }
 
+func (p *pool) info(i int) ServerInfo {
+	b := p.backends[i]
+	state, until := p.balance.State(i)
+	last := b.prober.Last()
+	info := ServerInfo{
+		Pool: p.cfg.Name, Name: b.name, Address: b.address, State: state.String(),
+		InFlight: b.inFlight.Load(), Library: b.library.Load(),
+		Checks: CheckInfo{Last: last.At, Passed: last.Passed, Failed: last.Failed},
+	}
+	if last.Err != nil {
+		info.Checks.Error = last.Err.Error()
+	}
+	if !until.IsZero() {
+		info.DrainUntil = &until
+	}
+	return info
+}
+
 // Drain sends no new users to a server; those it has stay for the given time, or
-// as long as they come if it is zero.
+// as long as they come if it is zero. A name that several pools have means the
+// server in each of them, here and below.
 func (g *Gateway) Drain(name string, deadline time.Duration) error {
-	return g.order(name, "draining", func(i int) {
-		var until time.Time
-		if deadline > 0 {
-			until = time.Now().Add(deadline)
-		}
-		g.pool.Drain(i, until)
-	})
+	var until time.Time
+	if deadline > 0 {
+		until = time.Now().Add(deadline)
+	}
+	return g.order(name, "draining", func(p *balance.Pool, i int) { p.Drain(i, until) })
 }
 
 // SetReady ends a drain or a maintenance.
-func (g *Gateway) SetReady(name string) error { return g.order(name, "ready", g.pool.Ready) }
+func (g *Gateway) SetReady(name string) error {
+	return g.order(name, "ready", (*balance.Pool).Ready)
+}
 
 // Maintenance moves everybody off a server with their next request.
 func (g *Gateway) Maintenance(name string) error {
-	return g.order(name, "maintenance", g.pool.Maintenance)
+	return g.order(name, "maintenance", (*balance.Pool).Maintenance)
 }
 
-func (g *Gateway) order(name, what string, do func(int)) error {
-	for i, b := range g.backends {
-		if b.name == name {
-			do(i)
-			g.log.Info("operator changed a server", "server", name, "order", what)
-			return nil
+func (g *Gateway) order(name, what string, do func(*balance.Pool, int)) error {
+	found := false
+	for p, i := range g.now.Load().backends() {
+		if p.backends[i].name == name {
+			do(p.balance, i)
+			found = true
 		}
 	}
-	return fmt.Errorf("%w: %q", ErrNoServer, name)
+	if !found {
+		return fmt.Errorf("%w: %q", ErrNoServer, name)
+	}
+	g.log.Info("operator changed a server", "server", name, "order", what)
+	return nil
 }

@@ -180,8 +180,8 @@ func (w *world) Write(p []byte) (int, error) {
 }
 
 func config(names ...string) gateway.Config {
-	cfg := gateway.Config{
-		Pool:      "shop",
+	p := gateway.Pool{
+		Name:      "shop",
 		Health:    gateway.Health{Path: "/healthz", Interval: 2 * time.Second, Timeout: time.Second, Rule: health.Rule{Rise: 2, Fall: 3}},
 		Sticky:    &gateway.Sticky{Cookie: "belay_server"},
 		Patience:  300 * time.Millisecond,
@@ -190,9 +190,9 @@ func config(names ...string) gateway.Config {
 		Timeout:   30 * time.Second, ConnectTimeout: time.Second,
 	}
 	for _, n := range names {
-		cfg.Servers = append(cfg.Servers, gateway.Server{Name: n, Address: n + ":80"})
+		p.Servers = append(p.Servers, gateway.Server{Name: n, Address: n + ":80"})
 	}
-	return cfg
+	return gateway.Config{Pools: []gateway.Pool{p}, Routes: []gateway.Route{{Pool: "shop"}}}
 }
 
 // run runs a test in a bubble with n app servers that have the library.
@@ -276,6 +276,10 @@ func (w *world) do(method, path, body string, kv ...string) answer {
 		r.Body, r.GetBody = nil, nil
 	}
 	for i := 0; i+1 < len(kv); i += 2 {
+		if kv[i] == "Host" {
+			r.Host = kv[i+1]
+			continue
+		}
 		r.Header.Add(kv[i], kv[i+1])
 	}
 	start := time.Now()

@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// checker looks at what one value alone does not show.
+type checker struct {
+	d   *decoder
+	cfg *Config
+}
+
+// has reports whether the file has a value by that name, without a mistake of its own.
+func (c *checker) has(name string) bool { return c.d.places[name] != nil && !c.d.bad[name] }
+
+// fail reports a mistake at a value that the file has.
+func (c *checker) fail(name, format string, args ...any) {
+	c.d.bad[name] = true
+	c.d.fail(c.d.places[name], "%s: %s", name, fmt.Sprintf(format, args...))
+}
+
+// unique reports a value that stands twice.
+func (c *checker) unique(taken map[string]string, name, format, value string) {
+	if !c.has(name) {
+		return
+	}
+	if first, twice := taken[value]; twice {
+		c.fail(name, format, value, first)
+		return
+	}
+	taken[value] = name
+}
+
+const addressTwice = "%s is the address of %s too; each needs its own"
+
+func (c *checker) config() {
+	taken := make(map[string]string)
+	for i, l := range c.cfg.Listeners {
+		c.unique(taken, fmt.Sprintf("listeners[%d].address", i), addressTwice, l.Address)
+	}
+	if c.cfg.Admin != nil {
+		c.unique(taken, "admin.address", addressTwice, c.cfg.Admin.Address)
+		c.admin(c.cfg.Admin)
+	}
+	cookies := make(map[string]string)
+	for i := range c.cfg.Pools {
+		p := &c.cfg.Pools[i]
+		c.pool(p, "pools."+p.Name)
+		if p.Sticky == nil {
+			continue
+		}
+		// On one host the cookie of one pool would overwrite that of the other.
+		if first, twice := cookies[p.Sticky.Cookie]; twice {
+			c.fail("pools."+p.Name+".sticky", "the cookie %s is that of pool %s too; give each pool its own, with cookie: NAME", p.Sticky.Cookie, first)
+		}
+		cookies[p.Sticky.Cookie] = p.Name
+	}
+	c.routes()
+	c.lints()
+}
+
+func (c *checker) admin(a *Admin) {
+	const name = "admin.address"
+	if !c.has(name) || a.AllowRemote {
+		return
+	}
+	host, _, _ := net.SplitHostPort(a.Address)
+	ip, err := netip.ParseAddr(host)
+	if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		c.fail(name, "%s can be reached from elsewhere, and the admin API asks for no password; use 127.0.0.1, or set allow_remote: true", a.Address)
+	}
+}
+
+func (c *checker) routes() {
+	pools := make([]string, len(c.cfg.Pools))
+	for i, p := range c.cfg.Pools {
+		pools[i] = p.Name
+	}
+	if c.d.places["routes"] == nil {
+		if len(pools) > 1 {
+			c.d.fail(c.d.marks["pools"], "there are %d pools, and no routes; list which requests go to which pool, under routes", len(pools))
+		}
+		if len(pools) == 1 {
+			c.cfg.Routes = []Route{{Path: "/", Pool: pools[0]}}
+		}
+		return
+	}
+	if len(c.cfg.Routes) == 0 && c.has("routes") {
+		c.fail("routes", "the list is empty; list what goes to which pool, or leave routes out")
+	}
+	seen := make(map[string]string)
+	for i := range c.cfg.Routes {
+		r := &c.cfg.Routes[i]
+		name := fmt.Sprintf("routes[%d]", i)
+		if c.d.bad[name] {
+			continue
+		}
+		pattern := strings.ToLower(r.Host) + r.Path
+		if first, twice := seen[pattern]; twice {
+			c.fail(name, "host and path are those of %s too; each route needs its own", first)
+		}
+		seen[pattern] = name
+		switch at := name + ".pool"; {
+		case c.has(at) && !slices.Contains(pools, r.Pool):
+			c.fail(at, "there is no pool %q; there are %s", r.Pool, strings.Join(pools, ", "))
+		case r.Pool == "" && !c.d.bad[at] && len(pools) == 1:
+			r.Pool = pools[0]
+		case r.Pool == "" && !c.d.bad[at] && len(pools) > 1:
+			c.fail(name, "pool is missing; name one of %s", strings.Join(pools, ", "))
+		}
+	}
+}
+
+func (c *checker) pool(p *Pool, name string) {
+	names, addresses := make(map[string]string), make(map[string]string)
+	for i, s := range p.Servers {
+		at := fmt.Sprintf("%s.servers[%d]", name, i)
+		if c.has(at + ".name") {
+			if first, twice := names[s.Name]; twice {
+				c.fail(at+".name", "%q is the name of %s too; each server needs its own", s.Name, first)
+			} else {
+				names[s.Name] = at
+			}
+		}
+		c.unique(addresses, at+".address", addressTwice, s.Address)
+	}
+	if p.Sticky != nil {
+		c.sticky(p.Sticky, name+".sticky")
+	}
+}
+
+const minKey = 16
+
+func (c *checker) sticky(s *Sticky, name string) {
+	if at := name + ".cookie"; c.has(at) && !s.Secure && (strings.HasPrefix(s.Cookie, "__Secure-") || strings.HasPrefix(s.Cookie, "__Host-")) {
+		c.fail(at, "browsers accept the name %q only with secure: true", s.Cookie)
+	}
+	if at := name + ".key_file"; c.has(at) {
+		key, err := readFile(c.beside(s.KeyFile))
+		key = []byte(strings.TrimSpace(string(key)))
+		switch {
+		case err != nil:
+			c.fail(at, "cannot read the key: %v", err)
+		case len(key) < minKey:
+			c.fail(at, "the key in %s has %d bytes; write at least %d, for example from: openssl rand -base64 32", s.KeyFile, len(key), minKey)
+		default:
+			s.Key = key
+		}
+	}
+}
+
+// beside returns the path of a file that the configuration names.
+func (c *checker) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(c.d.path), path)
+}

@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// lint reports what is allowed and probably not meant, at the value or at what
+// it is missing from.
+func (c *checker) lint(name, parent, format string, args ...any) {
+	n := cmp.Or(c.d.places[name], c.d.marks[parent])
+	if n == nil {
+		return
+	}
+	pos := n.GetToken().Position
+	c.d.lints = append(c.d.lints, &Error{c.d.path, pos.Line, pos.Column, name + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) lints() {
+	if a := c.cfg.Admin; a != nil && a.AllowRemote {
+		c.lint("admin.allow_remote", "admin", "whoever reaches %s can take servers out; let a firewall see to it that only operators do", a.Address)
+	}
+	for i, p := range c.cfg.TrustedProxies {
+		if p.Bits() == 0 {
+			c.lint(fmt.Sprintf("trusted_proxies[%d]", i), "trusted_proxies", "%s lets every client claim any address; list your proxies", p)
+		}
+	}
+	for i := range c.cfg.Pools {
+		c.lintPool(&c.cfg.Pools[i], "pools."+c.cfg.Pools[i].Name)
+	}
+	for i, r := range c.cfg.Routes {
+		name := fmt.Sprintf("routes[%d]", i)
+		for j := range c.cfg.Pools {
+			if p := &c.cfg.Pools[j]; p.Name == r.Pool && (r.Timeout > 0 || r.Patience > 0) {
+				c.lintTimes(name, cmp.Or(r.Patience, p.Patience), p.Probe, cmp.Or(r.Timeout, p.Timeout))
+			}
+		}
+	}
+}
+
+func (c *checker) lintPool(p *Pool, name string) {
+	if len(p.Servers) == 1 {
+		c.lint(name+".servers", name, "with one server there is nowhere to go when it dies; add another")
+	}
+	if p.Health.Path == "/" {
+		c.lint(name+".health", name, "the check asks for /; give a path that answers 200 only if the app works, like path: /healthz")
+	}
+	if p.Health.Timeout > p.Health.Interval {
+		c.lint(name+".health.timeout", name+".health", "%v is longer than the interval of %v, so checks come later than that", p.Health.Timeout, p.Health.Interval)
+	}
+	c.lintTimes(name, p.Patience, p.Probe, p.Timeout)
+	routed := false
+	for _, r := range c.cfg.Routes {
+		routed = routed || r.Pool == p.Name
+	}
+	if !routed {
+		c.lint(name, name, "no route leads to this pool; add one, or remove the pool")
+	}
+}
+
+// lintTimes: a server that is silent for the whole time-out should have been
+// asked before.
+func (c *checker) lintTimes(name string, patience, probe, timeout time.Duration) {
+	if patience+probe >= timeout {
+		c.lint(name+".timeout", name, "the time-out of %v is over before patience and probe are (%v), so a silent server is never found out; lower patience or raise timeout", timeout, patience+probe)
+	}
+}
