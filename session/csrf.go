@@ -32,7 +32,7 @@ func (s *Session) CSRFToken() string {
 	}
 	if !s.exists || s.patch.renew != nil {
 		if s.planned == (wire.Token{}) {
-			s.planned = newToken()
+			s.planned = s.m.newToken()
 		}
 		return mask(csrf(s.planned.ID[:]))
 	}

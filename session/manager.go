@@ -17,6 +17,7 @@ import (
 // It is safe for concurrent use.
 type Manager struct {
 	store     Store
+	placer    Placer // nil: every session is of generation 0
 	opts      Options
 	transport transport
 	rules     rules
@@ -48,6 +49,7 @@ func New(store Store, opts *Options) (*Manager, error) {
 		return nil, fmt.Errorf("session: a rule with Lock needs a store with leases, and %T has none", store)
 	}
 	m := &Manager{store: store, opts: o, transport: t, rules: r}
+	m.placer, _ = Capability[Placer](store)
 	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait
 	switch o.Mode {
 	case Coherent:

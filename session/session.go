@@ -277,15 +277,19 @@ func (s *Session) newToken() wire.Token {
 	defer s.mu.Unlock()
 	t := s.planned
 	if t == (wire.Token{}) {
-		t = newToken()
+		t = s.m.newToken()
 	}
 	s.planned = wire.Token{}
 	return t
 }
 
-// newToken makes an id that nobody can guess: 160 random bits.
-func newToken() wire.Token {
+// newToken makes an id that nobody can guess: 160 random bits, after the
+// generation that the store gives.
+func (m *Manager) newToken() wire.Token {
 	var t wire.Token
+	if m.placer != nil {
+		t.ID[0] = m.placer.Place()
+	}
 	rand.Read(t.ID[1:]) // never fails (crypto/rand)
 	return t
 }

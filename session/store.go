@@ -42,6 +42,13 @@ type Runner interface {
 	Run(ctx context.Context) error
 }
 
+// Placer is a store over groups of nodes, called generations. It says in which of
+// them a session that begins now lives; its ID carries that for good. If none
+// takes sessions, it names any, and Create fails.
+type Placer interface {
+	Place() (generation byte)
+}
+
 // InProcess is a store in this process's memory: its calls never wait, and
 // need no time limit.
 type InProcess interface {

@@ -7,9 +7,10 @@ import "testing"
 
 func TestT01_AMillionTokensAreDifferent(t *testing.T) {
 	const n = 1_000_000
+	m := &Manager{}
 	seen := make(map[[21]byte]bool, n)
 	for range n {
-		tok := newToken()
+		tok := m.newToken()
 		if seen[tok.ID] {
 			t.Fatal("the same token twice")
 		}

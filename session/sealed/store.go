@@ -16,6 +16,7 @@ var (
 	_ session.Store   = (*store)(nil)
 	_ session.Pinger  = (*store)(nil)
 	_ session.Runner  = (*store)(nil)
+	_ session.Placer  = (*store)(nil)
 	_ session.Indexer = indexed{}
 )
 
@@ -32,6 +33,7 @@ type store struct {
 	inner  session.Store
 	pinger session.Pinger // nil: the inner store has none
 	runner session.Runner // nil: the inner store has none
+	placer session.Placer // nil: the inner store has none
 	ring   ring
 	opts   Options
 }
@@ -68,6 +70,7 @@ func New(inner session.Store, keys [][]byte, opts *Options) (session.Store, erro
 	}
 	s.pinger, _ = session.Capability[session.Pinger](inner)
 	s.runner, _ = session.Capability[session.Runner](inner)
+	s.placer, _ = session.Capability[session.Placer](inner)
 	if ix, ok := session.Capability[session.Indexer](inner); ok {
 		return indexed{s, ix}, nil
 	}
@@ -129,6 +132,14 @@ func (s *store) Ping(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// Place implements session.Placer. A store without generations has generation 0.
+func (s *store) Place() byte {
+	if s.placer == nil {
+		return 0
+	}
+	return s.placer.Place()
 }
 
 // Run implements session.Runner: it does the background work of the inner store,
