@@ -97,7 +97,7 @@ func (w wrapped) Unwrap() session.Store { return w.s }
 
 func mustSeal(t *testing.T, s session.Store) session.Store {
 	t.Helper()
-	top, err := sealed.New(s, [][]byte{make([]byte, 32)}, nil)
+	top, err := sealed.New(s, [][]byte{[]byte("a key of thirty-two random bytes")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
