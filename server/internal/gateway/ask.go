@@ -27,7 +27,7 @@ func (b *backend) ask(l *lease) {
 		return
 	}
 	b.g.asks.Go(func() {
-		probe := b.t.probe
+		probe := b.t.Load().probe
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), probe)
 		defer cancel()
@@ -82,7 +82,7 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 		return nil, false, err
 	}
 	// Not under ctx: the line outlives the question when it goes well.
-	line := health.NewLine(context.Background(), nc, b.address)
+	line := health.NewLine(context.Background(), nc, b.server.Address)
 	stop := context.AfterFunc(ctx, line.Close)
 	library := b.library.Load()
 	path, name, value := b.health.Path, "", ""
@@ -103,7 +103,7 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
 	stop := context.AfterFunc(ctx, line.Close)
 	defer stop()
-	p := l.renew(time.Now(), b.t.span())
+	p := l.renew(time.Now(), b.t.Load().span())
 	if _, _, err := line.Get(wire.ProbePath, wire.HeaderProbe, p.String()); err == nil || ctx.Err() != nil {
 		return // not answered in time: the next question will tell
 	}
@@ -112,7 +112,7 @@ func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
 	if err != nil {
 		return
 	}
-	again := health.NewLine(ctx, nc, b.address)
+	again := health.NewLine(ctx, nc, b.server.Address)
 	defer again.Close()
 	_, _, _ = again.Get(wire.ProbePath, wire.HeaderProbe, p.String())
 }

@@ -16,55 +16,77 @@ import (
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
-// backend is everything the gateway knows about one server.
+// identity is what makes a server the same one in the next configuration: then
+// what is known of its health still holds.
+type identity struct {
+	pool   string
+	server Server
+	health Health
+}
+
+// backend is everything the gateway knows about one server. It stays as long as
+// configurations have a server of its identity.
 type backend struct {
+	identity
 	g        *Gateway
-	name     string
-	address  string
-	health   Health
-	t        timing // with the longest patience of any route
+	place    atomic.Pointer[place]
+	t        atomic.Pointer[timing] // with the longest patience of any route
 	conns    *upstream.Pool
 	prober   *health.Prober
 	library  atomic.Bool
 	inFlight atomic.Int64
+	stop     context.CancelFunc // of its checks; nil: not begun. Under the gateway's mu.
 
 	mu    sync.Mutex
 	lease *lease
 }
 
-func newBackend(g *Gateway, p *pool, i int, patience time.Duration) *backend {
-	cfg := &p.cfg
-	b := &backend{
-		g:       g,
-		name:    cfg.Servers[i].Name,
-		address: cfg.Servers[i].Address,
-		health:  cfg.Health,
-		t:       timing{patience: patience, probe: cfg.Probe, skew: cfg.ClockSkew},
-		lease:   &lease{holder: rand.Text()},
-	}
-	b.conns = &upstream.Pool{
-		Address: b.address,
-		Dialer:  g.dial,
-		// A server that takes no connection must not cost more than one that is silent.
-		Timeout: min(cfg.ConnectTimeout, cfg.Patience+cfg.Probe+cfg.ClockSkew),
-	}
+// place is where a backend stands in the running configuration.
+type place struct {
+	p *pool
+	i int
+}
+
+func newBackend(g *Gateway, id identity, offset time.Duration) *backend {
+	b := &backend{identity: id, g: g, lease: &lease{holder: rand.Text()}}
+	b.conns = &upstream.Pool{Address: id.server.Address, Dialer: g.dial}
 	b.prober = health.New(health.Options{
-		Rule:     cfg.Health.Rule,
-		Interval: cfg.Health.Interval,
-		Timeout:  cfg.Health.Timeout,
-		Offset:   cfg.Health.Interval * time.Duration(i+1) / time.Duration(len(cfg.Servers)),
+		Rule:     id.health.Rule,
+		Interval: id.health.Interval,
+		Timeout:  id.health.Timeout,
+		Offset:   offset,
 		Check:    b.check,
 		Rising:   b.learn,
-		Report: func(up bool, cause error) {
-			p.balance.SetHealthy(i, up)
-			if up {
-				g.log.Info("server is up", "pool", cfg.Name, "server", b.name, "library", b.library.Load())
-			} else {
-				g.log.Warn("server is down", "pool", cfg.Name, "server", b.name, "cause", cause)
-			}
-		},
+		Report:   b.report,
 	})
 	return b
+}
+
+// adjust gives the backend the times of another configuration.
+func (b *backend) adjust(cfg *Pool, patience time.Duration) {
+	b.t.Store(&timing{patience: patience, probe: cfg.Probe, skew: cfg.ClockSkew})
+	// A server that takes no connection must not cost more than one that is silent.
+	b.conns.SetTimeout(min(cfg.ConnectTimeout, cfg.Patience+cfg.Probe+cfg.ClockSkew))
+}
+
+// settle makes a pool the one that hears of the backend.
+func (b *backend) settle(p *pool, i int) {
+	b.place.Store(&place{p, i})
+	b.prober.Tell(func(up bool) { p.balance.SetHealthy(i, up) })
+}
+
+// report is told of every change by the prober.
+func (b *backend) report(up bool, cause error) {
+	at := b.place.Load()
+	if at == nil {
+		return // not yet, or not any more, in the configuration
+	}
+	at.p.balance.SetHealthy(at.i, up)
+	if up {
+		b.g.log.Info("server is up", "pool", b.pool, "server", b.server.Name, "library", b.library.Load())
+	} else {
+		b.g.log.Warn("server is down", "pool", b.pool, "server", b.server.Name, "cause", cause)
+	}
 }
 
 func (b *backend) check(ctx context.Context) error {
@@ -96,7 +118,7 @@ func (b *backend) line(ctx context.Context) (*health.Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return health.NewLine(ctx, nc, b.address), nil
+	return health.NewLine(ctx, nc, b.server.Address), nil
 }
 
 func (b *backend) current() *lease {

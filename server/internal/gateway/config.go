@@ -19,6 +19,9 @@ type Config struct {
 	Pools          []Pool
 	Routes         []Route // each names one of the pools
 	TrustedProxies []netip.Prefix
+	// TunnelGrace is how long upgraded connections go on after a reload that took
+	// away their route or their server.
+	TunnelGrace time.Duration
 }
 
 // Route says what to do with the requests for a host and a path.

@@ -37,8 +37,9 @@ type exchange struct {
 	status  int
 	bytes   int64
 	outcome string
-	tunnel  bool // it has entered the tunnels
-	cut     bool // the client must see that the answer is not whole
+	tunnel  bool     // it has entered the tunnels
+	b       *backend // at the other end of the tunnel
+	cut     bool     // the client must see that the answer is not whole
 }
 
 // ServeHTTP sends the request to a server and its answer to the client.
@@ -112,7 +113,7 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 // answer; if not, another server may have the request, now.
 func (x *exchange) try(i int) bool {
 	b := x.p.backends[i]
-	x.servers = append(x.servers, b.name)
+	x.servers = append(x.servers, b.server.Name)
 	for again := false; ; again = true {
 		c, err := b.connect(x.ctx, again)
 		if err != nil {
@@ -195,7 +196,7 @@ func (x *exchange) noConnection(b *backend, err error) bool {
 		return true
 	}
 	if errors.Is(err, upstream.ErrLocal) {
-		x.g.log.Error("no connection can be opened", "server", b.name, "error", err)
+		x.g.log.Error("no connection can be opened", "server", b.server.Name, "error", err)
 		x.refuse(&refusal{status: http.StatusServiceUnavailable, text: "The gateway is out of connections; try again.", outcome: "out_of_connections"})
 		return true
 	}
@@ -250,7 +251,7 @@ func (x *exchange) lost(b *backend, a *attempt, sent bool, err error) bool {
 		x.fence = time.Time{}
 		return x.move("dead")
 	}
-	x.g.log.Warn("server sent something that is not HTTP", "server", b.name, "error", err)
+	x.g.log.Warn("server sent something that is not HTTP", "server", b.server.Name, "error", err)
 	x.refuse(unknown(http.StatusBadGateway, "The server's answer could not be understood.", "malformed_answer"))
 	return true
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -27,6 +26,7 @@ type Gateway struct {
 	access  *slog.Logger
 	dial    upstream.DialFunc
 	now     atomic.Pointer[snapshot]
+	checks  checks
 	ids     atomic.Uint64  // of attempts
 	asks    sync.WaitGroup // questions on their way
 	tunnels tunnels
@@ -49,52 +49,16 @@ func New(cfg Config, opts *Options) *Gateway {
 		}}).DialContext
 	}
 	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial}
-	g.now.Store(newSnapshot(g, &cfg))
+	g.now.Store(newSnapshot(g, &cfg, nil))
 	return g
-}
-
-// backends lists the servers of all pools.
-func (s *snapshot) backends() iter.Seq2[*pool, int] {
-	return func(yield func(*pool, int) bool) {
-		for _, p := range s.pools {
-			for i := range p.backends {
-				if !yield(p, i) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Run checks the servers until ctx ends.
-func (g *Gateway) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for p, i := range g.now.Load().backends() {
-		wg.Go(func() { p.backends[i].prober.Run(ctx) })
-	}
-	wg.Wait()
-	g.asks.Wait()
-	for p, i := range g.now.Load().backends() {
-		p.backends[i].conns.CloseIdle()
-	}
-	return nil
-}
-
-// Ready waits until every server was checked once, which takes no longer than
-// the time-out of a check, or until ctx ends.
-func (g *Gateway) Ready(ctx context.Context) error {
-	for p, i := range g.now.Load().backends() {
-		select {
-		case <-p.backends[i].prober.Known():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // CloseTunnels ends every connection that was upgraded to another protocol.
 func (g *Gateway) CloseTunnels() { g.tunnels.close() }
+
+// AwaitTunnels returns once the last connection that was upgraded has ended, or
+// when ctx ends. It is for a gateway that takes no new requests; CloseTunnels must follow.
+func (g *Gateway) AwaitTunnels(ctx context.Context) { g.tunnels.await(ctx) }
 
 // ServerInfo is what the operator sees of a server.
 type ServerInfo struct {
@@ -130,7 +94,7 @@ func (p *pool) info(i int) ServerInfo {
 	state, until := p.balance.State(i)
 	last := b.prober.Last()
 	info := ServerInfo{
-		Pool: p.cfg.Name, Name: b.name, Address: b.address, State: state.String(),
+		Pool: p.cfg.Name, Name: b.server.Name, Address: b.server.Address, State: state.String(),
 		InFlight: b.inFlight.Load(), Library: b.library.Load(),
 		Checks: CheckInfo{Last: last.At, Passed: last.Passed, Failed: last.Failed},
 	}
@@ -167,7 +131,7 @@ func (g *Gateway) Maintenance(name string) error {
 func (g *Gateway) order(name, what string, do func(*balance.Pool, int)) error {
 	found := false
 	for p, i := range g.now.Load().backends() {
-		if p.backends[i].name == name {
+		if p.backends[i].server.Name == name {
 			do(p.balance, i)
 			found = true
 		}

@@ -5,9 +5,10 @@ package gateway
 
 import (
 	"cmp"
+	"iter"
+	"slices"
 	"time"
 
-	"github.com/belay-ha/belay/server/internal/gateway/balance"
 	"github.com/belay-ha/belay/server/internal/gateway/clientip"
 	"github.com/belay-ha/belay/server/internal/gateway/route"
 )
@@ -19,6 +20,7 @@ type snapshot struct {
 	sites []site // by the numbers of the table
 	pools []*pool
 	trust clientip.Trust
+	grace time.Duration // of tunnels that a reload took the ground from
 }
 
 // site is a route with what it leads to.
@@ -28,20 +30,13 @@ type site struct {
 	t    timing
 }
 
-// pool is a group of servers and what is known of each.
-type pool struct {
-	cfg      Pool
-	stick    *balance.Stick
-	balance  *balance.Pool
-	backends []*backend
-}
-
-// newSnapshot builds what cfg says, with the backends of old that did not change.
-func newSnapshot(g *Gateway, cfg *Config) *snapshot {
-	s := &snapshot{trust: cfg.TrustedProxies}
+// newSnapshot builds what cfg says, with the pools and servers of old (nil: none)
+// that did not change.
+func newSnapshot(g *Gateway, cfg *Config, old *snapshot) *snapshot {
+	s := &snapshot{trust: cfg.TrustedProxies, grace: cfg.TunnelGrace}
 	byName := make(map[string]*pool, len(cfg.Pools))
 	for i := range cfg.Pools {
-		p := newPool(g, &cfg.Pools[i], longestPatience(cfg, &cfg.Pools[i]))
+		p := newPool(g, &cfg.Pools[i], longestPatience(cfg, &cfg.Pools[i]), old)
 		s.pools = append(s.pools, p)
 		byName[p.cfg.Name] = p
 	}
@@ -61,6 +56,29 @@ func newSnapshot(g *Gateway, cfg *Config) *snapshot {
 	return s
 }
 
+// backends lists the servers of all pools, by pool and place.
+func (s *snapshot) backends() iter.Seq2[*pool, int] {
+	return func(yield func(*pool, int) bool) {
+		for _, p := range s.pools {
+			for i := range p.backends {
+				if !yield(p, i) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// has reports whether the server that an exchange was with still serves its route.
+func (s *snapshot) has(x *exchange, b *backend) bool {
+	for i := range s.sites {
+		if s.sites[i].name == x.site.name && slices.Contains(s.sites[i].p.backends, b) {
+			return true
+		}
+	}
+	return false
+}
+
 // longestPatience is that of any route to the pool: a renewal is for the
 // attempts of all of them.
 func longestPatience(cfg *Config, p *Pool) time.Duration {
@@ -71,20 +89,4 @@ func longestPatience(cfg *Config, p *Pool) time.Duration {
 		}
 	}
 	return cmp.Or(longest, p.Patience)
-}
-
-func newPool(g *Gateway, cfg *Pool, patience time.Duration) *pool {
-	p := &pool{cfg: *cfg}
-	if cfg.Sticky != nil {
-		names := make([]string, len(cfg.Servers))
-		for i, s := range cfg.Servers {
-			names[i] = s.Name
-		}
-		p.stick = balance.NewStick(cfg.Name, names, cfg.Sticky.Key)
-	}
-	p.balance = balance.New(len(cfg.Servers), p.stick)
-	for i := range cfg.Servers {
-		p.backends = append(p.backends, newBackend(g, p, i, patience))
-	}
-	return p
 }

@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -20,7 +21,7 @@ import (
 type tunnels struct {
 	mu     sync.Mutex
 	closed bool
-	open   map[net.Conn]struct{}
+	open   map[net.Conn]*exchange
 	wg     sync.WaitGroup
 }
 
@@ -39,7 +40,7 @@ func (t *tunnels) enter() bool {
 func (t *tunnels) leave() { t.wg.Done() }
 
 // add keeps a connection of an exchange that has entered, for close to end it.
-func (t *tunnels) add(c net.Conn) {
+func (t *tunnels) add(c net.Conn, x *exchange) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -47,15 +48,39 @@ func (t *tunnels) add(c net.Conn) {
 		return
 	}
 	if t.open == nil {
-		t.open = make(map[net.Conn]struct{})
+		t.open = make(map[net.Conn]*exchange)
 	}
-	t.open[c] = struct{}{}
+	t.open[c] = x
 }
 
 func (t *tunnels) remove(c net.Conn) {
 	t.mu.Lock()
 	delete(t.open, c)
 	t.mu.Unlock()
+}
+
+// cut ends those for which keep is false.
+func (t *tunnels) cut(keep func(*exchange) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c, x := range t.open {
+		if !keep(x) {
+			c.Close()
+		}
+	}
+}
+
+// await returns once there is none any more, or ctx ends.
+func (t *tunnels) await(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.wg.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 func (t *tunnels) close() {
@@ -104,9 +129,10 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 	}
 	defer client.Close()
 	b := a.b
+	x.b = b
 	b.inFlight.Add(1)
 	defer b.inFlight.Add(-1)
-	x.g.tunnels.add(client)
+	x.g.tunnels.add(client, x)
 	defer x.g.tunnels.remove(client)
 	client.SetDeadline(time.Time{})
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())

@@ -103,6 +103,14 @@ func (p *Pool) set(i int, o order, until time.Time) {
 	p.servers[i].order, p.servers[i].until = o, until
 }
 
+// Adopt gives server i the operator's order that server j of another pool has.
+func (p *Pool) Adopt(i int, from *Pool, j int) {
+	from.mu.Lock()
+	s := from.servers[j]
+	from.mu.Unlock()
+	p.set(i, s.order, s.until)
+}
+
 // State returns the state of server i, and the end of its drain if it has one.
 func (p *Pool) State(i int) (State, time.Time) {
 	p.mu.Lock()

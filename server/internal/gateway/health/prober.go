@@ -58,6 +58,14 @@ func New(o Options) *Prober {
 // Known is closed after the first check.
 func (p *Prober) Known() <-chan struct{} { return p.known }
 
+// Tell calls f with whether the server is up, and no report comes meanwhile: so
+// that whoever takes over from another misses none. f must not block.
+func (p *Prober) Tell(f func(up bool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p.o.Rule.Up(p.h))
+}
+
 // Last returns what is known of the newest check.
 func (p *Prober) Last() Result {
 	p.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,11 +19,16 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type Pool struct {
 	Address string
 	Dialer  DialFunc
-	Timeout time.Duration // of opening a connection
 
-	mu   sync.Mutex
-	idle []*Conn // the newest last
+	timeout atomic.Int64 // of opening a connection, in nanoseconds
+
+	mu      sync.Mutex
+	idle    []*Conn // the newest last
+	retired bool
 }
+
+// SetTimeout says how long opening a connection may take. It comes before first use.
+func (p *Pool) SetTimeout(d time.Duration) { p.timeout.Store(int64(d)) }
 
 const (
 	maxIdle = 256
@@ -58,13 +64,22 @@ func (p *Pool) Open(ctx context.Context) (*Conn, error) {
 // Dial opens a plain connection, for questions beside the traffic. Its errors
 // wrap ErrRefused, ErrUnreachable or ErrLocal.
 func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
-	dctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	dctx, cancel := context.WithTimeout(ctx, time.Duration(p.timeout.Load()))
 	defer cancel()
 	nc, err := p.Dialer(dctx, "tcp", p.Address)
 	if err != nil {
 		return nil, dialError(ctx, p.Address, err)
 	}
 	return nc, nil
+}
+
+// Retire keeps no connection from now on: those in use are closed when they are
+// given back.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.mu.Unlock()
+	p.CloseIdle()
 }
 
 // CloseIdle hangs up on every idle connection.
@@ -90,7 +105,7 @@ func (p *Pool) pop() *Conn {
 func (p *Pool) push(c *Conn) {
 	c.released = time.Now()
 	p.mu.Lock()
-	if len(p.idle) >= maxIdle {
+	if p.retired || len(p.idle) >= maxIdle {
 		p.mu.Unlock()
 		c.Close()
 		return

@@ -37,7 +37,8 @@ func server(t *testing.T) (*upstream.Pool, <-chan net.Conn) {
 			conns <- c
 		}
 	}()
-	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext, Timeout: 10 * time.Second}
+	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext}
+	p.SetTimeout(10 * time.Second)
 	t.Cleanup(p.CloseIdle)
 	return p, conns
 }
@@ -154,7 +155,8 @@ func TestDialErrors(t *testing.T) {
 		"our_ports":       {os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), upstream.ErrLocal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &upstream.Pool{Address: "app:1", Timeout: time.Second, Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, tc.err }}
+			p := &upstream.Pool{Address: "app:1", Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, tc.err }}
+			p.SetTimeout(time.Second)
 			if _, err := p.Get(t.Context()); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "app:1") {
 				t.Error(err)
 			}
@@ -168,7 +170,8 @@ func TestRefusedForReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext, Timeout: 10 * time.Second}
+	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext}
+	p.SetTimeout(10 * time.Second)
 	if _, err := p.Open(t.Context()); !errors.Is(err, upstream.ErrRefused) {
 		t.Error(err)
 	}
