@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -32,6 +33,10 @@ type spec struct {
 	args  func(dir string, port int) []string     // of the command line
 	ready func(addr string, left time.Time) error // nil once the server answers
 	files map[string]string                       // written into the directory before the first start
+
+	prepare  func(p *Process) error // before the first start, in its empty directory; nil: nothing to do
+	children bool                   // it works in processes of its own, which share its fate
+	quit     syscall.Signal         // ends it at the end of the test; 0: SIGKILL
 }
 
 // Process is a running server. Its methods fail the test if they cannot do
@@ -68,9 +73,18 @@ func (p *Process) Kill() {
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.signal(syscall.SIGSTOP)
-	for end := time.Now().Add(5 * time.Second); !stopped(p.cmd.Process.Pid); runtime.Gosched() {
+	p.awaitStop(p.cmd.Process.Pid)
+	for _, pid := range p.family() { // it makes no new ones now
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+		p.awaitStop(pid)
+	}
+}
+
+func (p *Process) awaitStop(pid int) {
+	p.t.Helper()
+	for end := time.Now().Add(5 * time.Second); !stopped(pid); runtime.Gosched() {
 		if time.Now().After(end) {
-			p.t.Fatalf("servertest: freeze: process %d still runs", p.cmd.Process.Pid)
+			p.t.Fatalf("servertest: freeze: process %d still runs", pid)
 		}
 	}
 }
@@ -96,7 +110,13 @@ func stopped(pid int) bool {
 }
 
 // Thaw lets a frozen process go on.
-func (p *Process) Thaw() { p.t.Helper(); p.signal(syscall.SIGCONT) }
+func (p *Process) Thaw() {
+	p.t.Helper()
+	for _, pid := range p.family() {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	p.signal(syscall.SIGCONT)
+}
 
 // Restart kills the process, unless it is dead, and starts it again with the
 // same port, directory and arguments.
@@ -136,7 +156,12 @@ func start(t testing.TB, s spec) *Process {
 	if err := p.writeFiles(); err != nil {
 		t.Fatalf("servertest: %v", err)
 	}
-	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	t.Cleanup(p.quit)
+	if s.prepare != nil {
+		if err := s.prepare(p); err != nil {
+			t.Fatalf("servertest: prepare %s: %v", s.name, err)
+		}
+	}
 	var err error
 	for range 5 { // somebody else may be given the port in between
 		p.port = freePort(t)
@@ -212,9 +237,75 @@ func (p *Process) end(sig syscall.Signal) {
 	if p.cmd == nil {
 		return
 	}
+	var family []int
+	if p.spec.children {
+		_ = p.cmd.Process.Signal(syscall.SIGSTOP) // so that it makes no new ones
+		family = p.family()
+	}
 	_ = p.cmd.Process.Signal(sig)
+	for _, pid := range family {
+		_ = syscall.Kill(pid, sig)
+	}
 	<-p.done
+	for _, pid := range family { // the next start would find them at work
+		for end := time.Now().Add(5 * time.Second); alive(pid) && time.Now().Before(end); runtime.Gosched() {
+		}
+	}
 	p.cmd = nil
+}
+
+// quit ends the server at the end of the test, as gently as its kind wants.
+func (p *Process) quit() {
+	if p.cmd == nil {
+		return
+	}
+	if p.spec.quit != 0 {
+		for _, pid := range p.family() {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+		_ = p.cmd.Process.Signal(p.spec.quit)
+		select {
+		case <-p.done:
+			p.cmd = nil
+			return
+		case <-time.After(10 * time.Second):
+		}
+	}
+	p.end(syscall.SIGKILL)
+}
+
+// family is the server's children, where there is a /proc to tell.
+func (p *Process) family() (pids []int) {
+	if !p.spec.children || p.cmd == nil {
+		return nil
+	}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, f := range stats {
+		var pid, parent int
+		var state string
+		b, _ := os.ReadFile(f)
+		open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+		if open < 0 || end < open {
+			continue // it has ended
+		}
+		_, err1 := fmt.Sscan(string(b[:open]), &pid)
+		_, err2 := fmt.Sscan(string(b[end+1:]), &state, &parent)
+		if err1 == nil && err2 == nil && parent == p.cmd.Process.Pid {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// alive: it exists, and is more than an entry that nobody has collected.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	rest := b[bytes.LastIndexByte(b, ')')+1:]
+	return len(rest) > 1 && rest[1] != 'Z' && rest[1] != 'X'
 }
 
 func (p *Process) signal(sig syscall.Signal) {
@@ -233,12 +324,35 @@ func binary(t testing.TB, s spec) string {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
+		// Some kinds are installed beside what is in PATH: a pattern then.
+		for _, path := range matches(name) {
+			if _, err := exec.LookPath(path); err == nil {
+				return path
+			}
+		}
 	}
 	if os.Getenv("BELAY_REQUIRE_SERVERS") == "1" {
 		t.Fatalf("servertest: none of %q is installed, and BELAY_REQUIRE_SERVERS=1: run scripts/deps", s.bins)
 	}
 	t.Skipf("none of %q is installed", s.bins)
 	return ""
+}
+
+func matches(pattern string) []string {
+	found, _ := filepath.Glob(pattern)
+	slices.Reverse(found) // the newest version
+	return found
+}
+
+// run runs a program of the server's to its end, as the server's user.
+func (p *Process) run(bin string, args ...string) error {
+	cmd := exec.Command(bin, args...)
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(bin), err, out)
+	}
+	return nil
 }
 
 // credential is nil unless the test runs as root.
