@@ -9,7 +9,10 @@
 //		storetest.Run(t, func(t *testing.T) session.Store { return openMyStore(t) })
 //	}
 //
-// It needs no empty store: every check works on sessions with fresh random IDs
+// Faults is the suite of what a store does while its server is killed, frozen,
+// slow, cut off or answers errors.
+//
+// Run needs no empty store: every check works on sessions with fresh random IDs
 // and leaves others alone. It never times anything: waiting is bounded, but no
 // check asks for a speed.
 package storetest
