@@ -23,7 +23,7 @@ func TestStoreNamesBusyPortAndFlag(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	addr := l.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
-	err = runStore(t.Context(), t.TempDir(), addr, io.Discard, io.Discard)
+	err = runStore(t.Context(), &storeFlags{dir: t.TempDir(), listen: addr}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), port) || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("got %v; want an error that names port %s and the flag", err, port)
 	}
@@ -31,7 +31,7 @@ func TestStoreNamesBusyPortAndFlag(t *testing.T) {
 
 func TestStoreRefusesBadAddress(t *testing.T) {
 	for _, listen := range []string{"4222", "127.0.0.1", "127.0.0.1:nats", "127.0.0.1:70000"} {
-		err := runStore(t.Context(), t.TempDir(), listen, io.Discard, io.Discard)
+		err := runStore(t.Context(), &storeFlags{dir: t.TempDir(), listen: listen}, io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), "--listen") {
 			t.Errorf("%s: got %v, want an error about --listen", listen, err)
 		}
@@ -44,7 +44,7 @@ func TestStoreServes(t *testing.T) {
 	said, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := runStore(ctx, filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", out, io.Discard)
+		err := runStore(ctx, &storeFlags{dir: filepath.Join(t.TempDir(), "data"), listen: "127.0.0.1:0"}, out, io.Discard)
 		_ = out.CloseWithError(io.EOF)
 		ended <- err
 	}()

@@ -26,7 +26,10 @@ const (
 // bucket is one stream in the layout of a NATS key-value bucket with history 1.
 type bucket struct {
 	stream jetstream.Stream
+	name   string // of the stream
 	prefix string // of subjects
+	// followers, or nil: its reads are answered by the leader alone.
+	followers *followers
 }
 
 // What buckets hold, as their names say it. No name of one kind is one of the
@@ -59,9 +62,10 @@ func streamConfig(o *Options, kind string, i int) jetstream.StreamConfig {
 		Replicas:          o.Replicas,
 		AllowRollup:       true,
 		DenyDelete:        true,
-		// A follower may answer a direct get, with less than was acknowledged.
-		// Without followers it is the faster way to the same answer.
-		AllowDirect:            o.Replicas == 1,
+		// A follower may answer a direct get, with less than was acknowledged: of
+		// sessions it is asked while there is no leader, of owners never. Without
+		// followers it is the faster way to the same answer.
+		AllowDirect:            o.Replicas == 1 || kind == ofSessions,
 		AllowMsgTTL:            true,
 		SubjectDeleteMarkerTTL: marker,
 		Metadata:               map[string]string{metaBuckets: strconv.Itoa(o.Buckets)},
@@ -80,6 +84,9 @@ func (s *Store) openBuckets(ctx context.Context) error {
 	o := s.opts
 	if s.opts.Buckets == 0 {
 		o.Buckets = defaultBuckets
+		if o.Replicas > 1 {
+			o.Buckets = replicatedBuckets
+		}
 	}
 	first, err := openBucket(ctx, s.js, &o, ofSessions, 0)
 	if err != nil {
@@ -128,7 +135,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 	switch has := stream.CachedInfo().Config; {
 	case has.MaxMsgsPerSubject != 1 || !has.AllowMsgTTL || !has.AllowRollup:
 		err = misfit("stream %s lacks history 1, message TTL or rollup: give Options another Name", cfg.Name)
-	case has.Replicas > 1 && has.AllowDirect:
+	case has.Replicas > 1 && has.AllowDirect && kind == ofOwners:
 		err = misfit("stream %s has %d replicas and direct gets, which may be stale: nats stream edit --no-allow-direct", cfg.Name, has.Replicas)
 	case has.Discard != jetstream.DiscardNew || has.MaxAge != 0:
 		err = misfit("stream %s may drop live sessions (discard %v, max age %v): want discard new and no max age", cfg.Name, has.Discard, has.MaxAge)
@@ -136,5 +143,10 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 	if err != nil {
 		return bucket{}, err
 	}
-	return bucket{stream: stream, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}, nil
+	b := bucket{stream: stream, name: cfg.Name, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}
+	if has := stream.CachedInfo().Config; has.Replicas > 1 && has.AllowDirect {
+		b.followers = &followers{}
+		b.followers.hear()
+	}
+	return b, nil
 }

@@ -41,9 +41,14 @@ func pick(buckets []bucket, hash [20]byte) *bucket {
 func (s *Store) read(ctx context.Context, op string, id session.ID) (session.Record, uint64, error) {
 	b, subject := s.bucketOf(id)
 	msg, err := s.last(ctx, op, b, subject)
-	switch {
-	case err != nil:
+	if err != nil {
 		return session.Record{}, 0, err
+	}
+	return s.recordIn(msg, id)
+}
+
+func (s *Store) recordIn(msg *jetstream.RawStreamMsg, id session.ID) (session.Record, uint64, error) {
+	switch {
 	case msg == nil:
 		return session.Record{}, 0, session.ErrNotFound
 	case msg.Header.Get(headerOp) != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != "":
@@ -63,10 +68,7 @@ func (s *Store) read(ctx context.Context, op string, id session.ID) (session.Rec
 // last returns the last message of a subject, nil if there is none.
 func (s *Store) last(ctx context.Context, op string, b *bucket, subject string) (msg *jetstream.RawStreamMsg, err error) {
 	err = s.ask(ctx, op, func(ctx context.Context) (err error) {
-		msg, err = b.stream.GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			msg, err = nil, nil
-		}
+		msg, err = s.lastOfLeader(ctx, b, subject)
 		return err
 	})
 	return msg, err
@@ -74,7 +76,7 @@ func (s *Store) last(ctx context.Context, op string, b *bucket, subject string) 
 
 // write replaces what is at sequence seq, or nothing if that is 0.
 func (s *Store) write(ctx context.Context, op string, id session.ID, rec *session.Record, seq uint64) error {
-	_, subject := s.bucketOf(id)
+	b, subject := s.bucketOf(id)
 	data := session.AppendRecord(nil, rec)
 	return s.patiently(ctx, op, func(ctx context.Context) error {
 		opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(seq), jetstream.WithRetryAttempts(0)}
@@ -84,17 +86,22 @@ func (s *Store) write(ctx context.Context, op string, id session.ID, rec *sessio
 		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, opts...)
 		if err == nil {
 			s.seen.add(id, rec, ack.Sequence)
+			b.followers.hear()
 		}
 		return err
 	})
 }
 
 func (s *Store) remove(ctx context.Context, id session.ID) error {
-	_, subject := s.bucketOf(id)
+	b, subject := s.bucketOf(id)
 	return s.patiently(ctx, "delete", func(ctx context.Context) error {
 		header := nats.Header{headerOp: {opPurge}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
-		_, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header},
+		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header},
 			jetstream.WithMsgTTL(markerTTL), jetstream.WithRetryAttempts(0))
+		if err == nil {
+			s.seen.addGone(id, ack.Sequence)
+			b.followers.hear()
+		}
 		return err
 	})
 }
@@ -193,8 +200,19 @@ func atOnce(n int, f func(i int) error) error {
 // notSent reports whether an error means that nothing was written.
 func notSent(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoAnswer)
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoAnswer) || noLeader(err)
 }
+
+// noLeader is the answer of a cluster that has none, for a bucket or at all.
+func noLeader(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == errCodeNotAvailable || api.ErrorCode == errCodeNotLeader)
+}
+
+const (
+	errCodeNotAvailable jetstream.ErrorCode = 10008
+	errCodeNotLeader    jetstream.ErrorCode = 10009
+)
 
 func isWrongSequence(err error) bool {
 	api, ok := errors.AsType[*jetstream.APIError](err)

@@ -44,6 +44,8 @@ func Dial(ctx context.Context, url string, more ...nats.Option) (*nats.Conn, err
 	return nc, nil
 }
 
+func redactAll(urls []string) string { return redact(strings.Join(urls, ",")) }
+
 // redact leaves user and password out of a list of addresses.
 func redact(urls string) string {
 	var clean []string

@@ -18,11 +18,17 @@ type Options struct {
 	Name string
 	// Buckets is how many buckets sessions are spread over when they are first
 	// made, and their owners over as many; each has its own write path. Later
-	// opens take the number from the server, and refuse another one. Default 4, at
-	// most 64.
+	// opens take the number from the server, and refuse another one. Default 4, with
+	// Replicas 8; at most 64.
 	Buckets int
-	// Replicas of each bucket, 1 to 5, when they are first made. Default 1.
+	// Replicas of each bucket, 1 to 5, when they are first made. With 3 the death of
+	// one of them loses nothing; 2 are worse than 1, for both are needed. Default 1.
 	Replicas int
+	// StaleReads is for how long after a replicated bucket's leader was last heard
+	// its followers may answer Load: while they elect a new one. What they answer
+	// may lack what was acknowledged just before the leader died, but is never older
+	// than what this Store has seen. Default 10 s; negative: the leader alone answers.
+	StaleReads time.Duration
 	// MaxBytes bounds each bucket of sessions on disk when it is first made; at the
 	// bound writes fail. Those of owners have no bound: a revocation needs room.
 	// Default: no bound.
@@ -32,10 +38,12 @@ type Options struct {
 }
 
 const (
-	defaultName    = "belay"
-	defaultBuckets = 4
-	maxBuckets     = 64
-	defaultTimeout = 2 * time.Second
+	defaultName       = "belay"
+	defaultBuckets    = 4
+	replicatedBuckets = 8
+	maxBuckets        = 64
+	defaultTimeout    = 2 * time.Second
+	defaultStaleReads = 10 * time.Second
 )
 
 func (o *Options) withDefaults() (Options, error) {
@@ -51,6 +59,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.Replicas == 0 {
 		c.Replicas = 1
+	}
+	if c.StaleReads == 0 {
+		c.StaleReads = defaultStaleReads
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = -1

@@ -26,6 +26,7 @@ type sighting struct {
 	rev     session.Rev
 	seq     uint64
 	expires time.Time
+	gone    bool // deleted: seq is that of the deletion
 }
 
 func (s *sightings) slot(id session.ID) *atomic.Pointer[sighting] {
@@ -33,13 +34,25 @@ func (s *sightings) slot(id session.ID) *atomic.Pointer[sighting] {
 }
 
 func (s *sightings) add(id session.ID, rec *session.Record, seq uint64) {
-	s.slot(id).Store(&sighting{id, rec.Rev, seq, rec.Expires})
+	s.slot(id).Store(&sighting{id: id, rev: rec.Rev, seq: seq, expires: rec.Expires})
+}
+
+func (s *sightings) addGone(id session.ID, seq uint64) {
+	s.slot(id).Store(&sighting{id: id, seq: seq, gone: true})
+}
+
+// of returns what was last seen of id; nil: nothing, or it is forgotten.
+func (s *sightings) of(id session.ID) *sighting {
+	if e := s.slot(id).Load(); e != nil && e.id == id {
+		return e
+	}
+	return nil
 }
 
 // sequence returns where rev of id was seen, unless it has expired since.
 func (s *sightings) sequence(id session.ID, rev session.Rev, now time.Time) (uint64, bool) {
-	e := s.slot(id).Load()
-	if e == nil || e.id != id || e.rev != rev || !e.expires.IsZero() && !e.expires.After(now) {
+	e := s.of(id)
+	if e == nil || e.gone || e.rev != rev || !e.expires.IsZero() && !e.expires.After(now) {
 		return 0, false
 	}
 	return e.seq, true

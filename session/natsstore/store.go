@@ -19,11 +19,13 @@ var (
 	_ session.Store   = (*Store)(nil)
 	_ session.Pinger  = (*Store)(nil)
 	_ session.Indexer = (*Store)(nil)
+	_ session.Runner  = (*Store)(nil)
 )
 
 // Store is a session.Store in JetStream. It is safe for concurrent use.
 type Store struct {
 	opts     Options
+	nc       *nats.Conn
 	js       jetstream.JetStream
 	sessions []bucket
 	owners   []bucket
@@ -41,16 +43,21 @@ func Open(ctx context.Context, nc *nats.Conn, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("natsstore: open: %w", err)
 	}
-	s := &Store{opts: o, js: js}
+	s := &Store{opts: o, nc: nc, js: js}
 	if err := s.patiently(ctx, "open", s.openBuckets); err != nil {
-		return nil, err
+		return nil, s.explainOpen(err)
 	}
 	return s, nil
 }
 
-// Load implements session.Store.
+// Load implements session.Store. While a replicated bucket has no leader a
+// follower may answer; see Options.StaleReads.
 func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
-	rec, seq, err := s.read(ctx, "load", id)
+	msg, err := s.lastOfAny(ctx, id)
+	if err != nil {
+		return session.Record{}, err
+	}
+	rec, seq, err := s.recordIn(msg, id)
 	if err != nil {
 		return session.Record{}, err
 	}
@@ -124,10 +131,7 @@ func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 // Ping implements session.Pinger: it asks the first bucket for what is not there.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.patiently(ctx, "ping", func(ctx context.Context) error {
-		_, err := s.sessions[0].stream.GetLastMsgForSubject(ctx, s.sessions[0].prefix+"ping")
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil
-		}
+		_, err := s.lastOfLeader(ctx, &s.sessions[0], s.sessions[0].prefix+"ping")
 		return err
 	})
 }

@@ -35,13 +35,20 @@ type process struct {
 	kill func() // SIGKILL, and wait for its end
 }
 
-func startProcess(t *testing.T, dir, port string) (addr string, p process) {
+func startProcess(t *testing.T, dir, port string, peer ...string) (addr string, p process) {
+	t.Helper()
+	ready, p := beginProcess(t, dir, port, peer...)
+	return ready(), p
+}
+
+// beginProcess starts a store process; addr waits until it is ready.
+func beginProcess(t *testing.T, dir, port string, peer ...string) (addr func() string, p process) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, childArg, dir, port)
+	cmd := exec.Command(self, append([]string{childArg, dir, port}, peer...)...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -58,11 +65,14 @@ func startProcess(t *testing.T, dir, port string) (addr string, p process) {
 		})
 	}
 	t.Cleanup(kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("store process did not start: %v", err)
-	}
-	return strings.TrimSpace(line), process{cmd.Process, kill}
+	return func() string {
+		t.Helper()
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatalf("store process did not start: %v", err)
+		}
+		return strings.TrimSpace(line)
+	}, process{cmd.Process, kill}
 }
 
 func TestFrozenProcessDoesNotOutlastTheDeadline(t *testing.T) {

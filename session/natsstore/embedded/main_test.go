@@ -8,17 +8,19 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/belay-ha/belay/session/natsstore/embedded"
 )
 
-// childArg makes the test binary a store process: childArg, directory, port.
+// childArg makes the test binary a store process: childArg, directory, port, and
+// for a peer its name, its address for peers and those of all peers.
 const childArg = "child-store"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == childArg {
-		if err := child(os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args) > 3 && os.Args[1] == childArg {
+		if err := child(os.Args[2], os.Args[3], os.Args[4:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -28,12 +30,16 @@ func TestMain(m *testing.M) {
 }
 
 // child serves until it is killed, and prints its address when it is ready.
-func child(dir, port string) error {
+func child(dir, port string, peer []string) error {
 	n, err := strconv.Atoi(port)
 	if err != nil {
 		return err
 	}
-	srv, err := embedded.New(dir, &embedded.Options{Port: n})
+	opts := &embedded.Options{Port: n}
+	if len(peer) == 3 {
+		opts.Cluster = &embedded.Cluster{Name: peer[0], Listen: peer[1], Peers: strings.Split(peer[2], ",")}
+	}
+	srv, err := embedded.New(dir, opts)
 	if err != nil {
 		return err
 	}

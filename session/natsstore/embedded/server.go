@@ -5,12 +5,15 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -32,9 +35,18 @@ type Options struct {
 	// failure may take. The death of the process takes nothing. Default 10 s;
 	// negative: before each acknowledgement, which makes writes many times slower.
 	SyncEvery time.Duration
+	// Password that clients must give, with the name User; empty: none is asked for.
+	Password string
+	// TLS of clients' connections; nil: none.
+	TLS *tls.Config
+	// Cluster makes the server one of several peers; nil: it is alone.
+	Cluster *Cluster
 	// Logger gets the server's warnings and errors; nil: nobody.
 	Logger *slog.Logger
 }
+
+// User is the name that goes with a Password.
+const User = "belay"
 
 const (
 	defaultHost      = "127.0.0.1"
@@ -49,6 +61,8 @@ type Server struct {
 	opts  Options
 	ready chan struct{}
 	url   string // valid once ready is closed
+	// running is the server between Ready and the end of Run.
+	running atomic.Pointer[server.Server]
 }
 
 // New checks the options. It touches neither disk nor network; see Run.
@@ -82,13 +96,20 @@ func New(dir string, opts *Options) (*Server, error) {
 	if o.MaxRecord < 0 || o.MaxRecord > 64<<20 {
 		errs = append(errs, fmt.Errorf("embedded: new: MaxRecord %d: want 1 to 67108864 bytes", o.MaxRecord))
 	}
+	if o.Cluster != nil {
+		c := *o.Cluster
+		c.Peers = slices.Clone(c.Peers)
+		o.Cluster = &c
+		errs = append(errs, c.check())
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return &Server{dir: dir, opts: o, ready: make(chan struct{})}, nil
 }
 
-// Ready is closed once clients can connect. If Run returns an error instead, it
+// Ready is closed once clients can connect, and a majority of the peers is
+// there. If Run returns an error instead, it
 // is never closed.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
@@ -102,15 +123,17 @@ func (s *Server) ClientURL() string {
 	}
 }
 
-// Run serves until ctx ends, then stops in order and returns nil. It returns an
-// error at once if the port is busy or the directory cannot be used.
+// Run serves until ctx ends, then stops in order and returns nil: a peer first
+// hands over what it leads, which takes about 2 s. It returns an error at once if
+// a port is busy or the directory cannot be used, and after Cluster.Wait if there
+// is no majority of peers.
 func (s *Server) Run(ctx context.Context) error {
 	lock, err := lockDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("embedded: %w", err)
 	}
 	defer lock.Close()
-	if err := probePort(s.opts.Host, s.opts.Port); err != nil {
+	if err := s.probePorts(); err != nil {
 		return err
 	}
 	log := &logger{log: s.opts.Logger, fatal: make(chan string, 1)}
@@ -130,7 +153,12 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	}
 	s.url = ns.ClientURL()
+	s.running.Store(ns)
+	defer s.running.Store(nil)
 	close(s.ready)
+	if s.opts.Cluster != nil {
+		defer ns.LameDuckShutdown()
+	}
 	select {
 	case <-ctx.Done():
 		return nil
@@ -147,13 +175,20 @@ func (s *Server) await(ctx context.Context, ns *server.Server, log *logger) erro
 			return fmt.Errorf("embedded: start in %s: %s", s.dir, text)
 		default:
 		}
-		if ctx.Err() != nil || ns.ReadyForConnections(50*time.Millisecond) && ns.JetStreamEnabled() {
+		if ctx.Err() != nil {
 			return nil
+		}
+		if ns.ReadyForConnections(50*time.Millisecond) && ns.JetStreamEnabled() {
+			break
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("embedded: start in %s: not ready after %v", s.dir, startPatience)
 		}
 	}
+	if s.opts.Cluster == nil {
+		return nil
+	}
+	return s.awaitQuorum(ctx, ns, log)
 }
 
 func (s *Server) serverOptions() *server.Options {
@@ -177,7 +212,25 @@ func (s *Server) serverOptions() *server.Options {
 	if s.opts.SyncEvery < 0 {
 		o.SyncInterval, o.SyncAlways = defaultSyncEvery, true
 	}
+	if s.opts.Password != "" {
+		o.Username, o.Password = User, s.opts.Password
+	}
+	if s.opts.TLS != nil {
+		o.TLSConfig, o.TLSTimeout = s.opts.TLS.Clone(), 2
+	}
+	if s.opts.Cluster != nil {
+		s.opts.Cluster.apply(o)
+	}
 	return o
+}
+
+func (s *Server) probePorts() error {
+	err := probePort(s.opts.Host, s.opts.Port)
+	if s.opts.Cluster != nil && err == nil {
+		host, port, _ := splitAddr(s.opts.Cluster.Listen) // checked
+		err = probePort(host, port)
+	}
+	return err
 }
 
 // probePort gives a busy port an error that says so, before anything starts.
