@@ -135,7 +135,7 @@ func (s *Server) awaitQuorum(ctx context.Context, ns *server.Server, log *logger
 		case <-giveUp.C:
 			return fmt.Errorf("embedded: %s after %v", s.missing(ns), wait)
 		case <-say.C:
-			s.opts.Logger.WarnContext(ctx, "session store waits for its peers", "text", s.missing(ns))
+			s.opts.Logger.WarnContext(ctx, "session store waits for its peers", "error", s.missing(ns))
 		case <-look.C:
 		}
 	}
