@@ -163,7 +163,7 @@ func deletedStaysDead(ctx context.Context, c *trial) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
+	err = errors.Join(
 		want("delete", c.store.Delete(ctx, id), nil),
 		c.absent(ctx, "after delete", id),
 		want("update", c.store.Update(ctx, id, next(rec, "who", "ghost"), rec.Rev), session.ErrNotFound),
@@ -174,6 +174,12 @@ func deletedStaysDead(ctx context.Context, c *trial) error {
 		c.absent(ctx, "after touch", id),
 		want("delete again", c.store.Delete(ctx, id), nil),
 		c.absent(ctx, "after the second delete", id),
+	)
+	if c.NoReuse {
+		return err
+	}
+	return errors.Join(
+		err,
 		want("create anew", c.store.Create(ctx, id, rec), nil),
 		c.holds(ctx, "after create", id, rec),
 		want("create over it", c.store.Create(ctx, id, rec), session.ErrExists),

@@ -10,7 +10,8 @@
 //	}
 //
 // Faults is the suite of what a store does while its server is killed, frozen,
-// slow, cut off or answers errors.
+// slow, cut off or answers errors. BestEffort is for stores that keep copies on their
+// peers and promise less.
 //
 // Run needs no empty store: every check works on sessions with fresh random IDs
 // and leaves others alone. It never times anything: waiting is bounded, but no

@@ -175,8 +175,13 @@ func (c *trial) apply(ctx context.Context, s *slot, o operation) error {
 		}
 		return want("touch", c.store.Touch(ctx, s.id, expires), nil)
 	case opDelete:
-		s.live = false
-		return want("delete", c.store.Delete(ctx, s.id), nil)
+		if err := want("delete", c.store.Delete(ctx, s.id), nil); err != nil || !c.NoReuse {
+			s.live = false
+			return err
+		}
+		dead := s.id
+		s.id, s.live = newID(), false
+		return c.absent(ctx, "then", dead)
 	default:
 		return passes(ctx, time.Now().Add(time.Duration(o.minutes)*time.Minute))
 	}

@@ -32,6 +32,10 @@ type Config struct {
 	// MaxValue is the size in bytes of the largest attribute value written.
 	// Default 256 KiB.
 	MaxValue int
+	// NoReuse: the store remembers what was deleted, so that a copy left somewhere
+	// is not taken for alive. It is not asked to create a session anew under such
+	// an ID, which no Manager does.
+	NoReuse bool
 }
 
 const (
