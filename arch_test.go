@@ -67,7 +67,6 @@ var notBuilt = []string{
 	"admission", "hold",
 	"session/memcachedstore", "session/sqlstore", "session/peerstore",
 	gateway + "/limit", gateway + "/cache", gateway + "/compress",
-	"server/internal/redisfront",
 }
 
 // pkg is a folder with Go files, as far as the rules look at it.

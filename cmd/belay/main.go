@@ -35,6 +35,8 @@ func run(ctx context.Context) int {
 		checkCommand(),
 		serverCommand(),
 		storeCommand(),
+		redisCommand(),
+		redisCommand(),
 		versionCommand(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -129,8 +130,46 @@ func (p *Process) Restart() {
 	}
 }
 
+// CommandLine is the command line that the server was first started with.
+func (p *Process) CommandLine() []string {
+	return append([]string{p.bin}, p.spec.args(p.dir, p.port)...)
+}
+
+// RestartWith is Restart with another command line, which later restarts keep.
+func (p *Process) RestartWith(command []string) {
+	p.t.Helper()
+	p.end(syscall.SIGKILL)
+	p.bin = command[0]
+	p.spec.args = func(string, int) []string { return command[1:] }
+	if err := errors.Join(p.own(), p.start()); err != nil {
+		p.t.Fatalf("servertest: restart with %v: %v", command, err)
+	}
+}
+
+// own gives the server what others may have left in its directory.
+func (p *Process) own() error {
+	if p.cred == nil {
+		return nil
+	}
+	return filepath.WalkDir(p.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(p.cred.Uid), int(p.cred.Gid))
+	})
+}
+
 // RestartEmpty is Restart after everything in the directory was deleted.
 func (p *Process) RestartEmpty() {
+	p.t.Helper()
+	p.Clear()
+	if err := p.start(); err != nil {
+		p.t.Fatalf("servertest: restart empty: %v", err)
+	}
+}
+
+// Clear kills the process, unless it is dead, and deletes what it has on disk.
+func (p *Process) Clear() {
 	p.t.Helper()
 	p.end(syscall.SIGKILL)
 	entries, err := os.ReadDir(p.dir)
@@ -139,14 +178,8 @@ func (p *Process) RestartEmpty() {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(p.dir, e.Name())))
 		}
 	}
-	if err == nil {
-		err = p.writeFiles()
-	}
-	if err == nil {
-		err = p.start()
-	}
-	if err != nil {
-		p.t.Fatalf("servertest: restart empty: %v", err)
+	if err := errors.Join(err, p.writeFiles()); err != nil {
+		p.t.Fatalf("servertest: clear: %v", err)
 	}
 }
 
@@ -316,6 +349,15 @@ func (p *Process) signal(sig syscall.Signal) {
 	}
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.t.Fatalf("servertest: %v to %s: %v", sig, p.spec.name, err)
+	}
+}
+
+// Need skips the test if a binary is not installed, and fails it under
+// BELAY_REQUIRE_SERVERS=1.
+func Need(t testing.TB, bins ...string) {
+	t.Helper()
+	for _, b := range bins {
+		binary(t, spec{name: b, bins: []string{b}})
 	}
 }
 

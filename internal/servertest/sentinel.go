@@ -28,6 +28,7 @@ type GroupOptions struct {
 	FailoverTimeout time.Duration // default 10 s
 	Args            []string      // of the nodes, like those of StartRedis
 	SentinelArgs    []string      // of the sentinels
+	SentinelUser    string        // whom they log in as at the nodes, without password
 }
 
 // StartGroup returns once all sentinels agree on the master, its replicas and
@@ -55,6 +56,9 @@ func StartGroup(t testing.TB, o GroupOptions) *Group {
 		SentinelName, master.Port(), o.DownAfter.Milliseconds(), o.FailoverTimeout.Milliseconds())
 	if password != "" {
 		config += fmt.Sprintf("sentinel auth-pass %s %s\n", SentinelName, password)
+	}
+	if o.SentinelUser != "" {
+		config += fmt.Sprintf("sentinel auth-user %[1]s %[2]s\nsentinel auth-pass %[1]s none\n", SentinelName, o.SentinelUser)
 	}
 	for range 3 {
 		g.Sentinels = append(g.Sentinels, startSentinel(t, config, o.SentinelArgs))
