@@ -71,6 +71,8 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 // write brings one patch to the store, whatever that takes.
 func (s *Session) write(ctx context.Context, p *patch) error {
 	switch {
+	case s.m.carries():
+		return s.writeCarried(ctx, p)
 	case !s.exists:
 		return s.writeNew(ctx, p)
 	case p.renew != nil:
@@ -250,6 +252,10 @@ func (s *Session) touch(ctx context.Context) {
 	}
 	ctx, cancel := s.m.commitContext(ctx)
 	defer cancel()
+	if s.m.carries() {
+		s.touchCarried(ctx, expires)
+		return
+	}
 	err := s.m.call(ctx, "touch", func(ctx context.Context) error { return s.m.store.Touch(ctx, id, expires) })
 	if err == nil {
 		s.mu.Lock()

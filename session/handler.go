@@ -93,6 +93,9 @@ func (e *exchange) Value(key any) any {
 func (e *exchange) session(ctx context.Context) (*Session, error) {
 	e.once.Do(func() {
 		e.s = &Session{m: e.m, e: e}
+		if e.m.carries() {
+			e.s.carry = &carriage{server: serverPart{loaded: true}}
+		}
 		e.failed = e.load(ctx)
 		if e.failed != nil {
 			e.s.frozen, e.s.err = e.failed, e.failed
@@ -130,9 +133,12 @@ func (e *exchange) load(ctx context.Context) error {
 		var rec Record
 		var err error
 		takenOver := false
-		if m.holder != nil {
+		switch {
+		case t.carried != nil:
+			rec, err = m.readCarried(ctx, s, id, &t, e.rule)
+		case m.holder != nil:
 			rec, takenOver, err = m.readSticky(ctx, e, id, &t)
-		} else {
+		default:
 			rec, err = m.read(ctx, id, &t, e.rule)
 		}
 		if stale, ok := err.(errServeStale); ok { // never wrapped
@@ -151,6 +157,9 @@ func (e *exchange) load(ctx context.Context) error {
 			if (t.resign || takenOver) && !s.followed {
 				s.cookie = cookieSet
 			}
+			if s.carry != nil && !s.carry.checked.Equal(t.carried.Checked) {
+				s.cookie = cookieSet
+			}
 			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly
 			return nil
 		case errors.Is(err, ErrNotFound):
@@ -167,7 +176,7 @@ func (e *exchange) load(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return got.newer
 }
 
 // lock takes the lease of the session that the request is about to read.

@@ -14,8 +14,9 @@ import (
 // The methods take a session of any Manager. On a session that could not be
 // loaded they read nothing and change nothing; the commit then fails.
 type Key[T any] struct {
-	name  string
-	merge func(base, mine, theirs T) T
+	name   string
+	merge  func(base, mine, theirs T) T
+	server bool
 }
 
 // KeyOption is an option of NewKey.
@@ -53,11 +54,22 @@ func NewKey[T any](name string, opts ...KeyOption[T]) Key[T] {
 // Name is the attribute's name.
 func (k Key[T]) Name() string { return k.name }
 
+// OnServer returns the key of an attribute that stays in the store when the
+// rest of the session is in the client's cookie (Options.Carrier): for what must
+// not come back when somebody sends an older cookie again (balances, rights to
+// use once), and for what requests in parallel change: only there does none of
+// them lose the other's change. A request that uses it asks the store once.
+// Without a Carrier all attributes are in the store, and it changes nothing.
+func (k Key[T]) OnServer() Key[T] {
+	k.server = true
+	return k
+}
+
 // Get returns the value as this request sees it: with its own changes. ok is
 // false if the attribute is absent, and also if it cannot be decoded; the
 // latter shows in Session.Err and in Hooks.Undecodable.
 func (k Key[T]) Get(s *Session) (v T, ok bool) {
-	raw, ok := s.lookup(k.name)
+	raw, ok := s.lookup(k.name, k.server)
 	if !ok {
 		return v, false
 	}
@@ -74,7 +86,7 @@ func (k Key[T]) Get(s *Session) (v T, ok bool) {
 // watch remembers a value that may be changed in place.
 func (k Key[T]) watch(s *Session, v T, raw []byte) {
 	if s.m.opts.DetectChanges {
-		s.watch(k.name, raw, func() ([]byte, error) { return s.codec().Marshal(v) })
+		s.watch(k.name, k.server, raw, func() ([]byte, error) { return s.codec().Marshal(v) })
 	}
 }
 
@@ -87,13 +99,13 @@ func (k Key[T]) Set(s *Session, v T) {
 		_ = s.fail(fmt.Errorf("session: encode %q: %w", k.name, err))
 		return
 	}
-	s.record(op{name: k.name, value: raw, present: true, merge: k.rawMerge(s)})
+	s.record(op{name: k.name, value: raw, present: true, merge: k.rawMerge(s), server: k.server})
 	k.watch(s, v, raw)
 }
 
 // Delete removes the attribute.
 func (k Key[T]) Delete(s *Session) {
-	s.record(op{name: k.name})
+	s.record(op{name: k.name, server: k.server})
 }
 
 // Update changes the attribute from its present value (T's zero value if
@@ -102,7 +114,7 @@ func (k Key[T]) Delete(s *Session) {
 // is lost. f must be pure.
 func (k Key[T]) Update(s *Session, f func(T) T) T {
 	var v T
-	s.record(op{name: k.name, present: true, update: func(raw []byte, ok bool) ([]byte, error) {
+	s.record(op{name: k.name, server: k.server, present: true, update: func(raw []byte, ok bool) ([]byte, error) {
 		var cur T
 		if ok {
 			var err error

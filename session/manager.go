@@ -30,11 +30,16 @@ type Manager struct {
 	fence     fence
 }
 
-// New makes a Manager over a store; opts may be nil. It dials nobody and
+// New makes a Manager over a store; opts may be nil. With Options.Carrier the
+// store may be nil, too. It dials nobody and
 // starts nothing. It refuses options that contradict each other, all at once.
 func New(store Store, opts *Options) (*Manager, error) {
-	if store == nil {
-		return nil, errors.New("session: New needs a store")
+	switch {
+	case store != nil:
+	case opts == nil || opts.Carrier == nil:
+		return nil, errors.New("session: New needs a store, but for Options.Carrier")
+	default:
+		store = noStore{}
 	}
 	o, err := opts.withDefaults()
 	t, terr := newTransport(&o)
@@ -164,7 +169,7 @@ func expected(err error) bool {
 	if err == nil {
 		return true
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge, ErrLocked, ErrLeaseLost} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge, ErrNoStore, ErrLocked, ErrLeaseLost} {
 		if errors.Is(err, known) {
 			return true
 		}

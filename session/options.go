@@ -42,8 +42,9 @@ type Options struct {
 	MaxBehind int
 	// FlushTimeout bounds the last backup, when the context of Run ends. Default 10 s.
 	FlushTimeout time.Duration
-	// MaxStale bounds for how long Coherent and Sticky use a record without a look at the
-	// store, and so how long a log-out elsewhere may take to be seen. Default 2 s.
+	// MaxStale bounds for how long Coherent, Sticky and sessions in cookies are used without
+	// a look at the store, and so how long a log-out elsewhere may take to be
+	// seen. Default 2 s; with a Carrier 1 min.
 	MaxStale time.Duration
 	// StaleFor bounds how old a record may be that a Rule with WhenDown: Stale
 	// shows while the store is away. Default 1 min.
@@ -66,6 +67,11 @@ type Options struct {
 	// Get returned is encoded again at the commit, and compared. It costs an
 	// encoding per value that was read.
 	DetectChanges bool
+	// Carrier keeps sessions in the clients' cookies: package sealed has one. The
+	// store gets what is OnServer, the keys of Once, what does not fit, and who
+	// was logged out; without a store none of that is to be had, and a copied
+	// cookie is good until its session ends. Mode must be Shared.
+	Carrier Carrier
 	// Cookie describes the cookie that carries the token.
 	Cookie Cookie
 	// Header, if not empty, is the header field in which the token travels both
@@ -158,6 +164,9 @@ func (o *Options) withDefaults() (Options, error) {
 	def(&c.OnceKeys, 32)
 	def(&c.LockWait, 5*time.Second)
 	def(&c.LockTTL, 10*time.Second)
+	if c.Carrier != nil {
+		def(&c.MaxStale, time.Minute)
+	}
 	def(&c.MaxStale, 2*time.Second)
 	def(&c.StaleFor, time.Minute)
 	def(&c.MaxHeld, 100_000)
@@ -210,8 +219,14 @@ func (o *Options) legal() error {
 	refuse(o.LockTTL < 100*time.Millisecond, "LockTTL must be at least 100 ms, not %v", o.LockTTL)
 	refuse(o.RotateEvery < 0, "RotateEvery cannot be negative")
 	refuse(o.MaxHeld < 0 || o.MaxBehind < 0 || o.FlushTimeout < 0, "MaxHeld, MaxBehind and FlushTimeout cannot be negative")
+	carries := o.Carrier != nil
+	refuse(carries && !shared, "with a Carrier the Mode is Shared: the client has the session, nobody else holds it")
+	refuse(carries && o.Lifetime < 0, "with a Carrier there must be a Lifetime: a copied cookie would be good for ever")
+	refuse(carries && len(o.Keys) > 0, "with a Carrier leave Keys away: what it seals needs no signature")
+	refuse(carries && o.RotateEvery > 0, "with a Carrier leave RotateEvery away: each cookie it makes is another")
+	refuse(carries && o.MaxPerUser > 0, "MaxPerUser needs sessions that can be listed, and those in cookies cannot")
 	for _, r := range o.Rules {
-		refuse(r.WhenDown == Stale && !coherent, "rule %q: Stale needs Coherent mode", r.Pattern)
+		refuse(r.WhenDown == Stale && !coherent && !carries, "rule %q: Stale needs Coherent mode or a Carrier", r.Pattern)
 	}
 	return errors.Join(errs...)
 }

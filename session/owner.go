@@ -79,8 +79,9 @@ func (m *Manager) Sessions(ctx context.Context, owner string) iter.Seq2[Info, er
 type RevokeOption func(*revocation)
 
 type revocation struct {
-	except ID
-	only   ID
+	except        ID
+	exceptSession *Session
+	only          ID
 }
 
 // Except leaves one session alone: "log out everywhere else".
@@ -88,7 +89,7 @@ func Except(s *Session) RevokeOption {
 	return func(r *revocation) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		r.except = s.id
+		r.except, r.exceptSession = s.id, s
 	}
 }
 
@@ -99,10 +100,16 @@ func Only(id ID) RevokeOption { return func(r *revocation) { r.only = id } }
 // Revoke ends the sessions of an owner and returns how many there were. Also a
 // log-in that is under way at this moment does not survive it. If some could
 // not be deleted it returns an error; to call it again is safe.
+//
+// With a Carrier nobody knows how many there are, so the number is 0; they are
+// out within Options.MaxStale, and a session that Except names gets a new cookie.
 func (m *Manager) Revoke(ctx context.Context, owner string, opts ...RevokeOption) (int, error) {
 	var r revocation
 	for _, o := range opts {
 		o(&r)
+	}
+	if m.carries() {
+		return 0, m.revokeCarried(ctx, owner, &r)
 	}
 	ix, ok := Capability[Indexer](m.store)
 	if !ok {
@@ -161,6 +168,9 @@ func (m *Manager) revokeOne(ctx context.Context, ix Indexer, owner string, id ID
 }
 
 func (m *Manager) entries(ctx context.Context, owner string) (Indexer, []Entry, error) {
+	if m.carries() {
+		return nil, nil, fmt.Errorf("session: sessions in cookies are not listed: %w", errors.ErrUnsupported)
+	}
 	ix, ok := Capability[Indexer](m.store)
 	if !ok {
 		return nil, nil, fmt.Errorf("session: the store keeps no index of owners: %w", errors.ErrUnsupported)

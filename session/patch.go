@@ -20,6 +20,7 @@ type op struct {
 	from    []byte // what update was last applied to
 	had     bool
 	merge   mergeFunc
+	server  bool // the attribute never leaves the server (with a Carrier)
 }
 
 type mergeFunc func(base, mine, theirs []byte) ([]byte, error)

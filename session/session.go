@@ -38,6 +38,7 @@ type Session struct {
 	changes  int        // counts changes, to see that none came between
 	followed bool       // the client's token is an older one than the record's
 	planned  wire.Token // the next token, if it had to be known early
+	carry    *carriage  // with a Carrier; else nil
 	watched  []watched  // values handed out that may be changed in place
 	// cookie says what the client must be told with the next header.
 	cookie cookieAction
@@ -119,13 +120,19 @@ func (s *Session) GoString() string { return s.String() }
 // A session remembers the newest Options.OnceKeys keys.
 func (s *Session) Once(key string) bool {
 	k := onceKey(key)
+	if !s.fetch() {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.frozen != nil || s.dead {
 		s.refuse()
 		return false
 	}
-	if slices.Contains(s.base.Once, k) || slices.Contains(s.patch.once, k) || slices.Contains(s.flight.once, k) {
+	if s.lost { // it has ended: nothing would be recorded
+		return false
+	}
+	if slices.Contains(s.stored(true).Once, k) || slices.Contains(s.patch.once, k) || slices.Contains(s.flight.once, k) {
 		return false
 	}
 	s.patch.once = append(s.patch.once, k)
@@ -156,16 +163,11 @@ func (s *Session) Destroy(ctx context.Context) error {
 		if err := s.checkAttempt(ctx); err != nil {
 			return s.fail(err)
 		}
-		ids := []ID{id}
-		if !base.Prev.IsZero() {
-			ids = append(ids, base.Prev)
-		}
 		ctx, cancel := s.m.commitContext(ctx)
 		defer cancel()
-		if err := s.m.delete(ctx, ids...); err != nil {
+		if err := s.end(ctx, id, &base); err != nil {
 			return s.fail(err)
 		}
-		s.m.unindex(ctx, base.Owner, id)
 		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, infoOf(id, &base))
 	}
 	s.mu.Lock()
@@ -177,9 +179,28 @@ func (s *Session) Destroy(ctx context.Context) error {
 	return nil
 }
 
+// end takes the session from the store.
+func (s *Session) end(ctx context.Context, id ID, base *Record) error {
+	if s.m.carries() {
+		return s.m.buryNow(ctx, id, base.Ends)
+	}
+	ids := []ID{id}
+	if !base.Prev.IsZero() {
+		ids = append(ids, base.Prev)
+	}
+	if err := s.m.delete(ctx, ids...); err != nil {
+		return err
+	}
+	s.m.unindex(ctx, base.Owner, id)
+	return nil
+}
+
 // record adds a change to the patch. An update function runs without the lock:
 // it may read other attributes of the session.
 func (s *Session) record(o op) {
+	if o.server = o.server && s.m.carries(); o.server && !s.fetch() {
+		return
+	}
 	for {
 		s.mu.Lock()
 		if s.frozen != nil || s.dead {
@@ -187,7 +208,7 @@ func (s *Session) record(o op) {
 			s.mu.Unlock()
 			return
 		}
-		cur, present, found := s.find(o.name)
+		cur, present, found := s.find(o.name, o.server)
 		if o.update == nil {
 			if found || present != o.present || !bytes.Equal(cur, o.value) { // else nothing changes
 				s.patch.add(o)
@@ -215,23 +236,35 @@ func (s *Session) record(o op) {
 	}
 }
 
-func (s *Session) lookup(name string) ([]byte, bool) {
+func (s *Session) lookup(name string, server bool) ([]byte, bool) {
+	if server = server && s.m.carries(); server && !s.fetch() {
+		return nil, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, present, _ := s.find(name)
+	v, present, _ := s.find(name, server)
 	return v, present
 }
 
 // find reads an attribute with this request's changes; changed says that there
 // is one. mu is held.
-func (s *Session) find(name string) (value []byte, present, changed bool) {
+func (s *Session) find(name string, server bool) (value []byte, present, changed bool) {
 	for _, p := range [...]*patch{&s.patch, &s.flight} {
 		if v, present, found := p.lookup(name); found {
 			return v, present, true
 		}
 	}
-	v, ok := s.base.Attrs.Get(name)
+	v, ok := s.stored(server).Attrs.Get(name)
 	return v, ok, false
+}
+
+// stored is the record that has what the server keeps (server), or what the
+// client may carry: one and the same without a Carrier. mu is held.
+func (s *Session) stored(server bool) *Record {
+	if server && s.carry != nil {
+		return &s.carry.server.rec
+	}
+	return &s.base
 }
 
 func (s *Session) codec() Codec { return s.m.opts.Codec }

@@ -24,12 +24,14 @@ type transport struct {
 	header string   // canonical name; empty: cookies
 	route  string   // this server's, in Sticky mode
 	keys   [][]byte // the first signs, all verify; none: no MAC
+	// carrier is what opens and seals sessions that travel with their token; nil: they do not.
+	carrier Carrier
 }
 
 const minKey = 16
 
 func newTransport(o *Options) (transport, error) {
-	t := transport{cookie: o.Cookie, route: o.Route, header: textproto.CanonicalMIMEHeaderKey(o.Header)}
+	t := transport{cookie: o.Cookie, route: o.Route, carrier: o.Carrier, header: textproto.CanonicalMIMEHeaderKey(o.Header)}
 	var errs []error
 	for i, k := range o.Keys {
 		if len(k) < minKey {
@@ -56,15 +58,17 @@ const maxCandidates = 3
 type received struct {
 	tokens []presented // well-formed and well-signed, in order
 	bad    bool        // there were others
+	newer  error       // one was made by a newer program
 	seen   int         // all of our name
 }
 
 type presented struct {
 	wire.Token
-	resign bool // signed with a key that is on its way out
+	resign  bool     // signed with a key that is on its way out
+	carried *Carried // the session itself, with a Carrier
 }
 
-func (r *received) any() bool { return r.bad || len(r.tokens) > 0 }
+func (r *received) any() bool { return r.bad || r.newer != nil || len(r.tokens) > 0 }
 
 // read finds the tokens of a request. No others are ever looked for: not in the
 // URL, not in a form.
@@ -95,6 +99,10 @@ func (t *transport) read(h http.Header) (r received) {
 }
 
 func (t *transport) take(r *received, value string) {
+	if t.carrier != nil {
+		t.takeCarried(r, value)
+		return
+	}
 	tok, err := wire.ParseToken(value)
 	if err != nil {
 		r.bad = true
@@ -106,11 +114,53 @@ func (t *transport) take(r *received, value string) {
 	}
 	for i, k := range t.keys {
 		if hmac.Equal([]byte(tok.MAC), []byte(mac(k, value[:tok.Signed]))) {
-			r.tokens = append(r.tokens, presented{tok, i > 0})
+			r.tokens = append(r.tokens, presented{Token: tok, resign: i > 0})
 			return
 		}
 	}
 	r.bad = true
+}
+
+// A carried session follows the id of its token as a field of its own.
+const carriedTag = "~s"
+
+// carriedHead is how much of a cookie's value is before the sealed session.
+const carriedHead = wire.IDSize/3*4 + len(carriedTag)
+
+// where names what tokens travel in.
+func (t *transport) where() string {
+	if t.header != "" {
+		return t.header
+	}
+	return t.cookie.Name
+}
+
+// takeCarried opens the session that came as a cookie's value.
+func (t *transport) takeCarried(r *received, value string) {
+	head, sealed, ok := strings.Cut(value, carriedTag)
+	if !ok || len(head)+len(carriedTag) != carriedHead {
+		r.bad = true
+		return
+	}
+	tok, err := wire.ParseToken(head)
+	if err != nil {
+		r.bad = true
+		return
+	}
+	c, err := t.carrier.Open(t.where(), idOf(tok.ID), sealed)
+	switch {
+	case errors.Is(err, ErrNewer):
+		r.newer = err
+	case err != nil:
+		r.bad = true
+	default:
+		r.tokens = append(r.tokens, presented{Token: tok, carried: c})
+	}
+}
+
+// writeCarried tells the client its session.
+func (t *transport) writeCarried(h http.Header, tok wire.Token, ends time.Time, sealed string) {
+	t.put(h, wire.Token{ID: tok.ID}.String()+carriedTag+sealed, ends)
 }
 
 // write tells the client its token, with the revision if withRev.
@@ -123,11 +173,15 @@ func (t *transport) write(h http.Header, tok wire.Token, rec *Record, withRev bo
 	if len(t.keys) > 0 {
 		value += "~m" + mac(t.keys[0], value)
 	}
+	t.put(h, value, rec.Ends)
+}
+
+func (t *transport) put(h http.Header, value string, ends time.Time) {
 	if t.header != "" {
 		h.Set(t.header, value)
 		return
 	}
-	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), rec.Ends).String())
+	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), ends).String())
 }
 
 // clear tells the client to forget its token.

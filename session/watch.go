@@ -12,14 +12,15 @@ import (
 // watched is a value that a handler was given, or gave, and may change in place.
 type watched struct {
 	name   string
+	server bool
 	raw    []byte // its encoding at that time
 	encode func() ([]byte, error)
 }
 
-func (s *Session) watch(name string, raw []byte, encode func() ([]byte, error)) {
+func (s *Session) watch(name string, server bool, raw []byte, encode func() ([]byte, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watched = append(s.watched, watched{name, raw, encode})
+	s.watched = append(s.watched, watched{name, server && s.m.carries(), raw, encode})
 }
 
 // recordWatched turns what was changed in place into changes of the patch: also
@@ -34,8 +35,8 @@ func (s *Session) recordWatched() {
 		if bytes.Equal(now, w.raw) {
 			continue // as it was given; a later Set holds
 		}
-		if cur, ok, _ := s.find(w.name); ok && bytes.Equal(cur, w.raw) && s.frozen == nil && !s.dead {
-			s.patch.add(op{name: w.name, value: now, present: true})
+		if cur, ok, _ := s.find(w.name, w.server); ok && bytes.Equal(cur, w.raw) && s.frozen == nil && !s.dead {
+			s.patch.add(op{name: w.name, value: now, present: true, server: w.server})
 		}
 	}
 	s.watched = slices.Delete(s.watched, 0, len(s.watched))

@@ -70,11 +70,22 @@ func (w *writer) commit() error {
 		return err
 	}
 	h, m := w.Header(), w.e.m
+	var sealed string
+	if s.mustSeal() {
+		var err error
+		if sealed, err = s.sealNow(w.e); err != nil {
+			return err
+		}
+	}
 	addVary(h, m.transport.vary())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.cookie {
 	case cookieSet:
+		if m.carries() {
+			m.transport.writeCarried(h, s.token, s.base.Ends, sealed)
+			break
+		}
 		m.transport.write(h, s.token, &s.base, m.tellsRev())
 	case cookieExpire:
 		m.transport.clear(h)

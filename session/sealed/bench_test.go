@@ -50,3 +50,34 @@ func BenchmarkStore(b *testing.B) {
 		})
 	}
 }
+
+// The same session as its client carries it.
+func BenchmarkCookies(b *testing.B) {
+	rec := record()
+	rec.Attrs = nil
+	for i := range 10 {
+		rec.Attrs = append(rec.Attrs, session.Attr{Name: fmt.Sprintf("attr%d", i), Value: bytes.Repeat([]byte{'v'}, 70)})
+	}
+	c, carried := cookies(b, nil), session.Carried{Record: rec}
+	text, err := c.Seal("__Host-id", alice, &carried)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("seal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.Seal("__Host-id", alice, &carried); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(len(text)), "B/cookie")
+	})
+	b.Run("open", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.Open("__Host-id", alice, text); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -16,6 +16,12 @@
 // In the clear stay: the hash that names the session, revision, owner, times,
 // and the names and lengths of attributes. Owners are what an index of them needs.
 //
+// NewCookies seals whole sessions instead, for clients to carry in the cookie
+// itself: docs/stores/sealed-cookies.md says what that gives up, in numbers.
+//
+//	carrier, err := sealed.NewCookies([][]byte{key}, nil)
+//	m, err := session.New(store, &session.Options{Carrier: carrier}) // store may be nil
+//
 // It never returns a value that it has not verified, unless Options.AcceptPlain
 // says so. It cannot tell that somebody put back a whole record as it once was,
 // with its old revision: see docs/stores/sealed.md.

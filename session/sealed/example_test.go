@@ -8,6 +8,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/belay-ha/belay/session"
@@ -81,4 +84,89 @@ func ExampleNew_rotation() {
 	// 0.1 <nil>
 	// <nil>
 	// 0.2 <nil>
+}
+
+// Whole sessions in the cookie: the server remembers nothing.
+func ExampleNewCookies() {
+	key := make([]byte, 32) // a real one comes from a file, the same on all servers
+	rand.Read(key)
+	carrier, err := sealed.NewCookies([][]byte{key}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	theme := session.NewKey[string]("theme")
+	server := func() (*session.Manager, http.Handler) {
+		m, err := session.New(nil, &session.Options{Carrier: carrier})
+		if err != nil {
+			panic(err)
+		}
+		return m, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, _ := m.Get(r.Context())
+			if v := r.FormValue("theme"); v != "" {
+				theme.Set(s, v)
+			}
+			v, _ := theme.Get(s)
+			fmt.Fprintf(w, "theme %q", v)
+		}))
+	}
+	_, one := server()
+	_, two := server()
+
+	w := httptest.NewRecorder()
+	one.ServeHTTP(w, httptest.NewRequest("GET", "https://example.com/?theme=dark", nil))
+	cookie := w.Result().Cookies()[0]
+	fmt.Println(w.Body, strings.Contains(cookie.Value, "dark"))
+
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	r.AddCookie(cookie)
+	w = httptest.NewRecorder()
+	two.ServeHTTP(w, r)
+	fmt.Println(w.Body)
+	// Output:
+	// theme "dark" false
+	// theme "dark"
+}
+
+// What must not come back with an older cookie stays on the server.
+func ExampleNewCookies_onServer() {
+	key := make([]byte, 32)
+	rand.Read(key)
+	carrier, _ := sealed.NewCookies([][]byte{key}, nil)
+	store, err := memstore.New(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	m, err := session.New(store, &session.Options{Carrier: carrier})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	credits := session.NewKey[int]("credits").OnServer()
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, _ := m.Get(r.Context())
+		fmt.Fprint(w, credits.Update(s, func(n int) int {
+			if s.IsNew() {
+				return 3
+			}
+			return n - 1
+		}))
+	}))
+
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "https://example.com/", nil))
+	kept := w.Result().Cookies()[0]
+	fmt.Println("bought:", w.Body)
+	for range 2 { // with the cookie from when there were 3
+		r := httptest.NewRequest("GET", "https://example.com/", nil)
+		r.AddCookie(kept)
+		w = httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		fmt.Println("used one, left:", w.Body)
+	}
+	// Output:
+	// bought: 3
+	// used one, left: 2
+	// used one, left: 1
 }

@@ -27,6 +27,7 @@ type key struct {
 	id     keyID
 	values cipher.AEAD
 	record []byte // of the HMAC over a record
+	cookie cipher.AEAD
 }
 
 // ring is the operator's keys: the first seals, all open.
@@ -73,9 +74,11 @@ func newKey(secret []byte) (key, error) {
 	}
 	k := key{record: derive("record", sha256.Size)}
 	copy(k.id[:], derive("key id", keyIDSize))
-	aead, err := chacha20poly1305.NewX(derive("value", chacha20poly1305.KeySize))
-	k.values = aead
-	return k, errors.Join(append(errs, err)...)
+	for purpose, aead := range map[string]*cipher.AEAD{"value": &k.values, "cookie": &k.cookie} {
+		a, err := chacha20poly1305.NewX(derive(purpose, chacha20poly1305.KeySize))
+		*aead, errs = a, append(errs, err)
+	}
+	return k, errors.Join(errs...)
 }
 
 // find returns the key of that id; nil if it is not, or no longer, in the ring.
