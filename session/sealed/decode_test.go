@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func FuzzSC7_what_a_client_sends(f *testing.F) {
 		switch {
 		case text == whole && err != nil:
 			t.Fatal(err)
-		case text != whole && err == nil:
+		case err == nil && !reflect.DeepEqual(got, sample()): // the same key sealed it in another process
 			t.Fatalf("%q is a session: %+v", text, got)
 		case err != nil && !errors.Is(err, session.ErrCorrupt) && !errors.Is(err, session.ErrNewer):
 			t.Fatal(err)

@@ -6,6 +6,7 @@ package sealed_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -163,9 +164,7 @@ func (u *user) copy() *user {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	c := newUser(u.t)
-	for k, v := range u.jar {
-		c.jar[k] = v
-	}
+	maps.Copy(c.jar, u.jar)
 	return c
 }
 
