@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"sync"
 
 	"github.com/belay-ha/belay/internal/wire"
@@ -26,6 +27,9 @@ import (
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == wire.ProbePath && r.Header.Get(wire.HeaderProbe) != "" {
+			if r.Header.Get(wire.HeaderDrain) != "" {
+				m.drain(w, r)
+			}
 			m.fence.serveProbe(w, r)
 			return
 		}
@@ -51,6 +55,16 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		next.ServeHTTP(e.w.outer(), r.WithContext(e))
 		e.finish()
 	})
+}
+
+// drain brings what is held to the store, for a gateway that is about to send
+// the users of this server elsewhere. What cannot be stored in time is counted,
+// and the gateway asks again.
+func (m *Manager) drain(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), m.opts.FlushTimeout)
+	defer cancel()
+	_ = m.Flush(ctx)
+	w.Header().Set(wire.HeaderDrain, strconv.Itoa(m.Backlog().Sessions))
 }
 
 func (m *Manager) refuseAttempt(w http.ResponseWriter, r *http.Request) {

@@ -40,7 +40,8 @@ type Options struct {
 	// MaxBehind bounds how many sessions the store may be behind with, in Async
 	// and Interval; above that requests write to the store themselves. Default 10,000.
 	MaxBehind int
-	// FlushTimeout bounds the last backup, when the context of Run ends. Default 10 s.
+	// FlushTimeout bounds the last backup, when the context of Run ends, and each
+	// one that a draining gateway asks for. Default 10 s.
 	FlushTimeout time.Duration
 	// MaxStale bounds for how long Coherent, Sticky and sessions in cookies are used without
 	// a look at the store, and so how long a log-out elsewhere may take to be

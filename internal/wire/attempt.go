@@ -11,7 +11,7 @@ import (
 )
 
 // Names used between the gateway and the session library. The gateway removes
-// both headers from what clients send.
+// these headers from what clients send.
 const (
 	// HeaderAttempt carries an Attempt with a request. On an answer it says
 	// why the library did not let the request take effect: AttemptRefused or
@@ -19,6 +19,10 @@ const (
 	HeaderAttempt = "Belay-Attempt"
 	// HeaderProbe carries a Probe; the library's answer repeats the holder.
 	HeaderProbe = "Belay-Probe"
+	// HeaderDrain with a probe asks the library to bring to the store what it
+	// holds, since the users of this server are to go elsewhere. On the answer
+	// it is the number of sessions that the store does not have yet.
+	HeaderDrain = "Belay-Drain"
 	// ProbePath is answered by the session middleware itself.
 	ProbePath = "/.well-known/belay-probe"
 )
@@ -28,6 +32,23 @@ const (
 	AttemptRefused = "refused" // past its deadline before the handler ran
 	AttemptExpired = "expired" // past its deadline before the commit: the session was not changed
 )
+
+// What an app server may say of itself in the answer to a health check. Both are
+// whole numbers of percent, from 0 to 100; anything else is not looked at.
+const (
+	// HeaderWeight is the share of new users that it wants, of the weight that
+	// is configured; with 0 it keeps the users it has, and gets no new ones.
+	HeaderWeight = "Belay-Weight"
+	// HeaderLoad is how much of what it can do it does already: at 75 it gets a
+	// quarter of the new users that its weight would give it.
+	HeaderLoad = "Belay-Load"
+)
+
+// ParsePercent reads a HeaderWeight or HeaderLoad.
+func ParsePercent(s string) (int, bool) {
+	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 8)
+	return int(n), err == nil && n <= 100
+}
 
 // ErrAttempt is returned for a malformed attempt or probe header.
 var ErrAttempt = errors.New("wire: malformed attempt header")

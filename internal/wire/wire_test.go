@@ -118,3 +118,13 @@ func FuzzParseProbe(f *testing.F) {
 		}
 	})
 }
+
+func TestParsePercent(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]int{"0": 0, "7": 7, "100": 100, " 50 ": 50, "": -1, "101": -1, "-1": -1, "0.5": -1, "50%": -1, "300": -1} {
+		got, ok := wire.ParsePercent(in)
+		if ok != (want >= 0) || ok && got != want {
+			t.Errorf("%q: %d, %v; want %d", in, got, ok, want)
+		}
+	}
+}

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/session"
 )
 
@@ -24,6 +26,7 @@ var stickyPromises = []promise{
 	{"H34_a_take_over_loads_once_and_keeps_the_change_of_that_request", testH34},
 	{"sticky_flip_back_sees_what_the_other_server_wrote", testStickyFlipBack},
 	{"sticky_async_answers_before_the_store_has_it_and_drains", testStickyAsync},
+	{"sticky_async_a_draining_gateway_has_it_stored", testStickyDrain},
 	{"sticky_without_run_backs_up_in_line", testStickyInline},
 	{"sticky_async_a_frozen_owner_harms_nothing", testStickyFrozen},
 	{"sticky_async_log_out_elsewhere_wins_over_what_is_queued", testStickyLogout},
@@ -270,6 +273,32 @@ func testStickyAsync(t *testing.T, e *env) {
 	}
 	if l := a.m.Backlog(); l.Sessions != 0 {
 		t.Errorf("backlog %+v", l)
+	}
+}
+
+// A gateway that drains a server has it bring to the store what it holds, and
+// hears how much is left.
+func testStickyDrain(t *testing.T, e *env) {
+	a, b := e.sticky("a", true, func(o *session.Options) { o.Backup, o.Interval = session.Interval, time.Hour }), e.browser()
+	b.must(a, setColor("red"))
+	e.running(a, b)
+	b.must(a, setColor("blue"))
+	if a.m.Backlog().Sessions != 1 {
+		t.Fatalf("backlog %+v: nothing was put off, this test sees nothing", a.m.Backlog())
+	}
+	if w := probe(a, wire.Probe{Holder: "gw"}); w.Header().Get(wire.HeaderDrain) != "" || a.m.Backlog().Sessions != 1 {
+		t.Error("a plain question is no drain:", w.Header())
+	}
+	r := httptest.NewRequest("GET", wire.ProbePath, nil)
+	r.Header.Set(wire.HeaderProbe, "gw")
+	r.Header.Set(wire.HeaderDrain, "1")
+	w := httptest.NewRecorder()
+	a.h.ServeHTTP(w, r)
+	if w.Code != http.StatusNoContent || w.Header().Get(wire.HeaderDrain) != "0" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	if got, _ := e.stored(b); got != "blue" {
+		t.Errorf("after the drain the store has %q", got)
 	}
 }
 
