@@ -51,7 +51,7 @@ var siblings = []struct {
 	}},
 	{"the parts of the gateway do not import each other", gateway + "/*", []string{
 		gateway + "/edge", gateway + "/route", gateway + "/limit", gateway + "/balance", gateway + "/health",
-		gateway + "/upstream", gateway + "/cache", gateway + "/compress", gateway + "/clientip",
+		gateway + "/upstream", gateway + "/discover", gateway + "/cache", gateway + "/compress", gateway + "/clientip",
 	}},
 	{"only package server wires its parts together", "server/internal/*", []string{
 		gateway, "server/internal/redisfront", "server/internal/config", admin,

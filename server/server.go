@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/belay-ha/belay/server/internal/admin"
 	"github.com/belay-ha/belay/server/internal/config"
 	"github.com/belay-ha/belay/server/internal/gateway"
@@ -45,6 +47,8 @@ type Options struct {
 	// names the setting that the address comes from.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Listen func(ctx context.Context, key, address string) (net.Listener, error)
+	// Tracer makes a span for each request; nil: none.
+	Tracer trace.TracerProvider
 }
 
 // Server is a gateway with its admin API.
@@ -87,7 +91,10 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer closeLog()
-	g := gateway.New(gatewayConfig(&s.cfg), &gateway.Options{Logger: s.o.Logger, Access: access, Dial: s.o.Dial})
+	registry := newRegistry()
+	g := gateway.New(gatewayConfig(&s.cfg), &gateway.Options{
+		Logger: s.o.Logger, Access: access, Dial: s.o.Dial, Registry: registry, Tracer: s.o.Tracer,
+	})
 
 	// The parts end in the opposite order: first who takes requests, last who
 	// checks servers.
@@ -102,7 +109,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		api := edge.New(edge.Options{Handler: admin.Handler(g, a.AllowRemote), Logger: s.o.Logger, Grace: time.Second})
+		api := edge.New(edge.Options{Handler: admin.Handler(g, metricsHandler(registry), a.AllowRemote), Logger: s.o.Logger, Grace: time.Second})
 		wg.Go(func() {
 			if err := api.Run(background, ln); err != nil {
 				s.o.Logger.Error("admin API ended", "error", err)

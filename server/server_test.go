@@ -176,7 +176,7 @@ func Example() {
 	fmt.Println(err)
 	// Output:
 	// testdata/broken.yaml:1:1: listeners is missing; list at least one address to serve on
-	// testdata/broken.yaml:4:9: unknown key "adress" in pools.shop.servers[0]; known are name, address
+	// testdata/broken.yaml:4:9: unknown key "adress" in pools.shop.servers[0]; known are name, address, dns, srv, route, weight, backup, max_in_flight
 	// testdata/broken.yaml:4:9: pools.shop.servers[0].name is missing; name the server, in logs and for belay server drain
-	// testdata/broken.yaml:4:9: pools.shop.servers[0].address is missing; write host:port, like 127.0.0.1:8080
+	// testdata/broken.yaml:4:15: pools.shop.servers[0].address is missing; write host:port, like 127.0.0.1:8080, or use dns or srv
 }

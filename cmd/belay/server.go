@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -108,14 +109,18 @@ func printServers(out io.Writer, body []byte, asJSON, list bool) error {
 		body = append(append([]byte{'['}, body...), ']')
 	}
 	var servers []struct {
-		Pool       string     `json:"pool"`
-		Name       string     `json:"name"`
-		Address    string     `json:"address"`
-		State      string     `json:"state"`
-		InFlight   int64      `json:"in_flight"`
-		Library    bool       `json:"library"`
-		DrainUntil *time.Time `json:"drain_until"`
-		Checks     struct {
+		Pool         string     `json:"pool"`
+		Name         string     `json:"name"`
+		Address      string     `json:"address"`
+		State        string     `json:"state"`
+		Weight       float64    `json:"weight"`
+		InFlight     int64      `json:"in_flight"`
+		LiveSessions *int       `json:"live_sessions"`
+		Unflushed    *int64     `json:"unflushed"`
+		Library      bool       `json:"library"`
+		DrainUntil   *time.Time `json:"drain_until"`
+		EjectedUntil *time.Time `json:"ejected_until"`
+		Checks       struct {
 			Error string `json:"error"`
 		} `json:"checks"`
 	}
@@ -123,17 +128,29 @@ func printServers(out io.Writer, body []byte, asJSON, list bool) error {
 		return fmt.Errorf("server: the answer is not that of an admin API: %w", err)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "POOL\tNAME\tADDRESS\tSTATE\tIN FLIGHT\tFENCED\tREMARK")
+	fmt.Fprintln(w, "POOL\tNAME\tADDRESS\tSTATE\tWEIGHT\tIN FLIGHT\tLIVE\tFENCED\tREMARK")
 	for _, s := range servers {
-		remark := s.Checks.Error
-		if s.DrainUntil != nil {
-			remark = "users move at " + s.DrainUntil.Format(time.TimeOnly)
+		var remarks []string
+		if s.Checks.Error != "" {
+			remarks = append(remarks, s.Checks.Error)
 		}
-		fenced := "no"
+		if s.EjectedUntil != nil {
+			remarks = append(remarks, "ejected until "+s.EjectedUntil.Format(time.TimeOnly))
+		}
+		if s.DrainUntil != nil {
+			remarks = append(remarks, "users move at "+s.DrainUntil.Format(time.TimeOnly))
+		}
+		if s.Unflushed != nil {
+			remarks = append(remarks, fmt.Sprintf("%d sessions are not stored yet", *s.Unflushed))
+		}
+		fenced, live := "no", "-"
 		if s.Library {
 			fenced = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", s.Pool, s.Name, s.Address, s.State, s.InFlight, fenced, remark)
+		if s.LiveSessions != nil {
+			live = strconv.Itoa(*s.LiveSessions)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.4g\t%d\t%s\t%s\t%s\n", s.Pool, s.Name, s.Address, s.State, s.Weight, s.InFlight, live, fenced, strings.Join(remarks, "; "))
 	}
 	return w.Flush()
 }

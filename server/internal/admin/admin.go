@@ -25,11 +25,12 @@ type Control interface {
 
 var _ Control = (*gateway.Gateway)(nil)
 
-// Handler returns the API. anyHost lets it be called by host name; otherwise the
+// Handler returns the API, with metrics under /metrics. anyHost lets it be called by host name; otherwise the
 // Host header must be an IP address or localhost, so that no web page can reach
 // it by pointing its own name here.
-func Handler(c Control, anyHost bool) http.Handler {
+func Handler(c Control, metrics http.Handler, anyHost bool) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -50,7 +51,7 @@ func Handler(c Control, anyHost bool) http.Handler {
 	mux.HandleFunc("POST /v1/servers/{name}/ready", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.SetReady) })
 	mux.HandleFunc("POST /v1/servers/{name}/maintenance", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.Maintenance) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, GET /v1/servers and POST /v1/servers/{name}/{drain,ready,maintenance}", r.Method, r.URL.Path))
+		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, GET /metrics, GET /v1/servers and POST /v1/servers/{name}/{drain,ready,maintenance}", r.Method, r.URL.Path))
 	})
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

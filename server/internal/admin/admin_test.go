@@ -64,7 +64,7 @@ func TestAPI(t *testing.T) {
 				r.Header.Set("Origin", tc.origin)
 			}
 			w := httptest.NewRecorder()
-			admin.Handler(c, false).ServeHTTP(w, r)
+			admin.Handler(c, http.NotFoundHandler(), false).ServeHTTP(w, r)
 			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || !json.Valid(w.Body.Bytes()) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
@@ -78,8 +78,18 @@ func TestAPI(t *testing.T) {
 func TestRemoteAPIMayBeCalledByName(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	admin.Handler(&control{}, true).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
+	admin.Handler(&control{}, http.NotFoundHandler(), true).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
 	if w.Code != 200 {
 		t.Fatal(w.Code)
+	}
+}
+
+func TestMetricsAreServed(t *testing.T) {
+	t.Parallel()
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "belay_x 1") })
+	w := httptest.NewRecorder()
+	admin.Handler(&control{}, metrics, false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
+	if w.Code != 200 || w.Body.String() != "belay_x 1" {
+		t.Fatal(w.Code, w.Body)
 	}
 }

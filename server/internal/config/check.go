@@ -54,7 +54,7 @@ func (c *checker) config() {
 	for i := range c.cfg.Pools {
 		p := &c.cfg.Pools[i]
 		c.pool(p, "pools."+p.Name)
-		if p.Sticky == nil {
+		if p.Sticky == nil || !p.Sticky.Insert {
 			continue
 		}
 		// On one host the cookie of one pool would overwrite that of the other.
@@ -115,44 +115,6 @@ func (c *checker) routes() {
 			r.Pool = pools[0]
 		case r.Pool == "" && !c.d.bad[at] && len(pools) > 1:
 			c.fail(name, "pool is missing; name one of %s", strings.Join(pools, ", "))
-		}
-	}
-}
-
-func (c *checker) pool(p *Pool, name string) {
-	names, addresses := make(map[string]string), make(map[string]string)
-	for i, s := range p.Servers {
-		at := fmt.Sprintf("%s.servers[%d]", name, i)
-		if c.has(at + ".name") {
-			if first, twice := names[s.Name]; twice {
-				c.fail(at+".name", "%q is the name of %s too; each server needs its own", s.Name, first)
-			} else {
-				names[s.Name] = at
-			}
-		}
-		c.unique(addresses, at+".address", addressTwice, s.Address)
-	}
-	if p.Sticky != nil {
-		c.sticky(p.Sticky, name+".sticky")
-	}
-}
-
-const minKey = 16
-
-func (c *checker) sticky(s *Sticky, name string) {
-	if at := name + ".cookie"; c.has(at) && !s.Secure && (strings.HasPrefix(s.Cookie, "__Secure-") || strings.HasPrefix(s.Cookie, "__Host-")) {
-		c.fail(at, "browsers accept the name %q only with secure: true", s.Cookie)
-	}
-	if at := name + ".key_file"; c.has(at) {
-		key, err := readFile(c.beside(s.KeyFile))
-		key = []byte(strings.TrimSpace(string(key)))
-		switch {
-		case err != nil:
-			c.fail(at, "cannot read the key: %v", err)
-		case len(key) < minKey:
-			c.fail(at, "the key in %s has %d bytes; write at least %d, for example from: openssl rand -base64 32", s.KeyFile, len(key), minKey)
-		default:
-			s.Key = key
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestKeyFileIsReadBesideTheConfig(t *testing.T) {
 listeners: [{address: "127.0.0.1:1"}]
 pools: {shop: {servers: [{name: a, address: "127.0.0.1:2"}], sticky: {key_file: sticky.key}}}
 `))
-	if err != nil || string(cfg.Pools[0].Sticky.Key) != "0123456789abcdef" {
+	if err != nil || string(cfg.Pools[0].Sticky.Keys[0]) != "0123456789abcdef" {
 		t.Fatal(cfg, err)
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/belay-ha/belay/internal/wire"
 )
 
 // formats say what is wrong with a text; empty: nothing.
@@ -19,6 +22,13 @@ var formats = map[string]func(string) string{
 	"cookie":  badCookie,
 	"log":     badLog,
 	"host":    badHost,
+
+	"route":    badRoute,
+	"hash":     badHash,
+	"statuses": badStatuses,
+	"regexp":   badRegexp,
+	"header":   badHeader,
+	"value":    badValue,
 }
 
 func badName(s string) string {
@@ -84,4 +94,62 @@ func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r)
 	})
+}
+
+func badRoute(s string) string {
+	if !wire.ValidRoute(s) {
+		return fmt.Sprintf("%q cannot be a route; use 1 to 32 of A-Z a-z 0-9 _ - .", s)
+	}
+	return ""
+}
+
+func badHash(s string) string {
+	what, name, named := strings.Cut(s, ":")
+	switch what {
+	case "client_ip", "path":
+		if !named {
+			return ""
+		}
+	case "header", "cookie":
+		if isToken(name) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%q is none of client_ip, path, header:NAME, cookie:NAME", s)
+}
+
+func badStatuses(s string) string {
+	for part := range strings.SplitSeq(s, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
+		}
+		a, err1 := strconv.Atoi(from)
+		b, err2 := strconv.Atoi(to)
+		if err1 != nil || err2 != nil || a < 100 || b > 599 || b < a {
+			return fmt.Sprintf("%q is no status; write 200, or 200-299, or several with commas", part)
+		}
+	}
+	return ""
+}
+
+func badRegexp(s string) string {
+	if _, err := regexp.Compile(s); err != nil {
+		return fmt.Sprintf("%v; write it in the syntax of RE2", err)
+	}
+	return ""
+}
+
+func badHeader(s string) string {
+	if !isToken(s) {
+		return fmt.Sprintf("%q cannot be the name of a header", s)
+	}
+	return ""
+}
+
+func badValue(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return fmt.Sprintf("%q cannot be the value of a header; use printable ASCII", s)
+	}
+	return ""
 }

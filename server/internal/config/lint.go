@@ -43,10 +43,10 @@ func (c *checker) lints() {
 }
 
 func (c *checker) lintPool(p *Pool, name string) {
-	if len(p.Servers) == 1 {
+	if len(p.Servers) == 1 && p.Servers[0].Address != "" {
 		c.lint(name+".servers", name, "with one server there is nowhere to go when it dies; add another")
 	}
-	if p.Health.Path == "/" {
+	if p.Health.Path == "/" && p.Health.Type == "http" {
 		c.lint(name+".health", name, "the check asks for /; give a path that answers 200 only if the app works, like path: /healthz")
 	}
 	if p.Health.Timeout > p.Health.Interval {

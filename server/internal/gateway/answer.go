@@ -36,6 +36,8 @@ func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
 		}
 	}
 	a.body()
+	x.answered = true
+	x.heard(i, a, resp.StatusCode)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		x.join(i, a, resp)
 		return true
@@ -100,7 +102,7 @@ func (x *exchange) head(i int, resp *http.Response) {
 // stick tells the client which server answered, if it does not know.
 func (x *exchange) stick(h http.Header, i int) {
 	s := x.p.cfg.Sticky
-	if s == nil {
+	if s == nil || s.Cookie == "" {
 		return
 	}
 	kept := h["Set-Cookie"][:0:0]
@@ -109,7 +111,7 @@ func (x *exchange) stick(h http.Header, i int) {
 			kept = append(kept, line)
 		}
 	}
-	if value := x.p.stick.Value(i); value != x.cookie {
+	if value := x.p.cookies[i]; value != x.cookie && x.p.balance.Rebind(x.q, i, time.Now()) {
 		kept = append(kept, (&http.Cookie{
 			Name: s.Cookie, Value: value, Path: "/", HttpOnly: true,
 			SameSite: http.SameSiteLaxMode, Secure: s.Secure || x.r.TLS != nil,

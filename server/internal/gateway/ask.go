@@ -82,7 +82,7 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 		return nil, false, err
 	}
 	// Not under ctx: the line outlives the question when it goes well.
-	line := health.NewLine(context.Background(), nc, b.server.Address)
+	line := health.NewLine(context.Background(), nc, b.address)
 	stop := context.AfterFunc(ctx, line.Close)
 	library := b.library.Load()
 	path, name, value := b.health.Path, "", ""
@@ -112,7 +112,7 @@ func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
 	if err != nil {
 		return
 	}
-	again := health.NewLine(ctx, nc, b.server.Address)
+	again := health.NewLine(ctx, nc, b.address)
 	defer again.Close()
 	_, _, _ = again.Get(wire.ProbePath, wire.HeaderProbe, p.String())
 }

@@ -46,7 +46,6 @@ func (b *backend) begin(ctx context.Context, c *upstream.Conn, t timing) *attemp
 		id: b.g.ids.Add(1), fenced: b.library.Load(),
 		sent: now, deadline: now.Add(t.span()),
 	}
-	b.inFlight.Add(1)
 	c.Begin(a)
 	a.l.add(a)
 	return a
@@ -75,14 +74,12 @@ func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.t.skew) }
 // end is for an attempt that was answered. It reports whether the connection is
 // still ours alone, so that it may be used again.
 func (a *attempt) end() bool {
-	a.b.inFlight.Add(-1)
 	a.l.remove(a)
 	return a.stop == nil || a.stop()
 }
 
 // giveUp is for an attempt that may still run. It returns its fence.
 func (a *attempt) giveUp() time.Time {
-	a.b.inFlight.Add(-1)
 	skew := a.t.skew
 	fence := a.l.giveUp(a, skew).Add(skew)
 	if a.stop != nil {

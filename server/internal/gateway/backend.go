@@ -6,12 +6,17 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/server/internal/gateway/balance"
 	"github.com/belay-ha/belay/server/internal/gateway/health"
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
@@ -19,26 +24,42 @@ import (
 // identity is what makes a server the same one in the next configuration: then
 // what is known of its health still holds.
 type identity struct {
-	pool   string
-	server Server
-	health Health
+	pool    string
+	name    string
+	address string
+	checked string // how it is talked to and checked
+}
+
+func newIdentity(cfg *Pool, s Server) identity {
+	h := &cfg.Health
+	tls := ""
+	if cfg.TLS != nil {
+		tls = fmt.Sprintf("%+v", *cfg.TLS)
+	}
+	return identity{
+		pool: cfg.Name, name: s.Name, address: s.Address,
+		checked: fmt.Sprint(h.Check.String(), h.Rule, h.Interval, h.FastInterval, h.DownInterval, h.Timeout, tls),
+	}
 }
 
 // backend is everything the gateway knows about one server. It stays as long as
 // configurations have a server of its identity.
 type backend struct {
 	identity
-	g        *Gateway
-	place    atomic.Pointer[place]
-	t        atomic.Pointer[timing] // with the longest patience of any route
-	conns    *upstream.Pool
-	prober   *health.Prober
-	library  atomic.Bool
-	inFlight atomic.Int64
-	stop     context.CancelFunc // of its checks; nil: not begun. Under the gateway's mu.
+	g         *Gateway
+	health    Health
+	place     atomic.Pointer[place]
+	t         atomic.Pointer[timing] // with the longest patience of any route
+	conns     *upstream.Pool
+	prober    *health.Prober
+	library   atomic.Bool
+	seen      *balance.Seen      // nil: users are bound to no server
+	unflushed atomic.Int64       // sessions that a draining server has not stored; negative: unknown
+	stop      context.CancelFunc // of its checks; nil: not begun. Under the gateway's mu.
 
 	mu    sync.Mutex
 	lease *lease
+	drain context.CancelFunc // of the questions to a draining server; nil: there are none
 }
 
 // place is where a backend stands in the running configuration.
@@ -47,17 +68,31 @@ type place struct {
 	i int
 }
 
-func newBackend(g *Gateway, id identity, offset time.Duration) *backend {
-	b := &backend{identity: id, g: g, lease: &lease{holder: rand.Text()}}
-	b.conns = &upstream.Pool{Address: id.server.Address, Dialer: g.dial}
+func newBackend(g *Gateway, id identity, cfg *Pool, offset time.Duration) *backend {
+	b := &backend{identity: id, g: g, health: cfg.Health, lease: &lease{holder: rand.Text()}}
+	b.unflushed.Store(-1)
+	if cfg.Sticky != nil {
+		b.seen = &balance.Seen{Window: cfg.Sticky.LiveWindow}
+	}
+	b.conns = &upstream.Pool{Address: id.address, Dialer: g.dial}
+	secure, err := cfg.TLS.client()
+	if err != nil {
+		// A file that was good when the configuration was read is not any more.
+		// Nothing goes out in the clear: no server can be trusted without it.
+		g.log.Error("TLS to servers cannot be set up", "pool", cfg.Name, "server", id.name, "error", err)
+		secure = &tls.Config{RootCAs: x509.NewCertPool()}
+	}
+	b.conns.TLS = secure
 	b.prober = health.New(health.Options{
-		Rule:     id.health.Rule,
-		Interval: id.health.Interval,
-		Timeout:  id.health.Timeout,
-		Offset:   offset,
-		Check:    b.check,
-		Rising:   b.learn,
-		Report:   b.report,
+		Rule:         cfg.Health.Rule,
+		Interval:     cfg.Health.Interval,
+		FastInterval: cfg.Health.FastInterval,
+		DownInterval: cfg.Health.DownInterval,
+		Timeout:      cfg.Health.Timeout,
+		Offset:       offset,
+		Check:        b.check,
+		Rising:       b.learn,
+		Report:       b.report,
 	})
 	return b
 }
@@ -72,7 +107,7 @@ func (b *backend) adjust(cfg *Pool, patience time.Duration) {
 // settle makes a pool the one that hears of the backend.
 func (b *backend) settle(p *pool, i int) {
 	b.place.Store(&place{p, i})
-	b.prober.Tell(func(up bool) { p.balance.SetHealthy(i, up) })
+	b.prober.Tell(func(up bool) { p.balance.SetHealthy(i, up, time.Now()) })
 }
 
 // report is told of every change by the prober.
@@ -81,11 +116,11 @@ func (b *backend) report(up bool, cause error) {
 	if at == nil {
 		return // not yet, or not any more, in the configuration
 	}
-	at.p.balance.SetHealthy(at.i, up)
+	at.p.balance.SetHealthy(at.i, up, time.Now())
 	if up {
-		b.g.log.Info("server is up", "pool", b.pool, "server", b.server.Name, "library", b.library.Load())
+		b.g.log.Info("server is up", "pool", b.pool, "server", b.name, "library", b.library.Load())
 	} else {
-		b.g.log.Warn("server is down", "pool", b.pool, "server", b.server.Name, "cause", cause)
+		b.g.log.Warn("server is down", "pool", b.pool, "server", b.name, "cause", cause)
 	}
 }
 
@@ -95,11 +130,33 @@ func (b *backend) check(ctx context.Context) error {
 		return err
 	}
 	defer line.Close()
-	status, _, err := line.Get(b.health.Path, "", "")
+	if b.health.TCP {
+		return nil
+	}
+	reply, err := line.Ask(b.health.Question())
 	if err != nil {
 		return err
 	}
-	return health.Passes(status)
+	nolb, err := b.health.Passes(reply)
+	if err == nil {
+		b.hear(reply.Header, nolb)
+	}
+	return err
+}
+
+// hear passes on what a server says of itself.
+func (b *backend) hear(h http.Header, nolb bool) {
+	r := balance.Calm
+	r.NoLB = nolb
+	if w, ok := wire.ParsePercent(h.Get(wire.HeaderWeight)); ok {
+		r.Weight = w
+	}
+	if l, ok := wire.ParsePercent(h.Get(wire.HeaderLoad)); ok {
+		r.Load = l
+	}
+	if at := b.place.Load(); at != nil {
+		at.p.balance.SetReport(at.i, r, time.Now())
+	}
 }
 
 // learn asks a server that comes up whether it has the session library.
@@ -118,7 +175,7 @@ func (b *backend) line(ctx context.Context) (*health.Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return health.NewLine(ctx, nc, b.server.Address), nil
+	return health.NewLine(ctx, nc, b.address), nil
 }
 
 func (b *backend) current() *lease {

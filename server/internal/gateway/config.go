@@ -8,6 +8,11 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/belay-ha/belay/server/internal/gateway/balance"
+	"github.com/belay-ha/belay/server/internal/gateway/discover"
 	"github.com/belay-ha/belay/server/internal/gateway/health"
 	"github.com/belay-ha/belay/server/internal/gateway/route"
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
@@ -38,6 +43,11 @@ type Pool struct {
 	Servers []Server
 	Health  Health
 	Sticky  *Sticky // nil: users are bound to no server
+	Balance Balance
+	Retries Retries
+	Eject   *health.OutlierRule // nil: servers are not judged by what they answer
+	DNS     DNS
+	TLS     *TLS // nil: none
 
 	Patience       time.Duration // silence after which a server is asked whether it lives
 	Probe          time.Duration // how long it has to answer
@@ -46,25 +56,86 @@ type Pool struct {
 	ConnectTimeout time.Duration
 }
 
-// Server is one app server.
+// Server is one app server, or what DNS has under a name.
 type Server struct {
-	Name    string
-	Address string // host:port
+	Name        string
+	Address     string // host:port
+	DNS         string // instead: host:port, each address of the host is a server
+	SRV         string // instead: name of SRV records
+	Route       string // its name in session cookies; empty: none
+	Weight      int    // share of new users
+	Backup      bool
+	MaxInFlight int // 0: no limit
 }
 
 // Health says how servers are checked.
 type Health struct {
-	Path     string
-	Interval time.Duration
-	Timeout  time.Duration
+	health.Check
 	health.Rule
+	Interval, FastInterval, DownInterval time.Duration // as in health.Options
+	Timeout                              time.Duration
 }
 
-// Sticky binds a user to a server by a cookie.
+// Sticky binds a user to a server.
 type Sticky struct {
-	Cookie string
-	Secure bool   // the attribute, also over plain HTTP behind a TLS proxy
-	Key    []byte // nil: made from the name of the pool
+	Cookie        string // the gateway's own; empty: it sets none
+	Secure        bool   // the attribute, also over plain HTTP behind a TLS proxy
+	Keys          [][]byte
+	SessionCookie string // the app's, whose route names the server; empty: it is not followed
+	OnFailure     balance.OnFailure
+	LiveWindow    time.Duration // how long a session counts as live after its last request
+}
+
+// Balance says how a server is chosen for a new user, and who waits.
+type Balance struct {
+	Algorithm     balance.Algorithm
+	HashBy        HashBy
+	LoadFactor    float64
+	SlowStart     time.Duration
+	Panic         int // percent
+	MaxQueue      int
+	QueueDeadline time.Duration
+}
+
+// HashBy is what balance.Hash looks at.
+type HashBy struct {
+	What HashWhat
+	Name string // of the header or cookie
+}
+
+// HashWhat is a part of a request.
+type HashWhat uint8
+
+// The parts of a request that can decide which server it goes to.
+const (
+	HashClientIP HashWhat = iota
+	HashPath
+	HashHeader
+	HashCookie
+)
+
+// Retries bound what is tried again although it may have run.
+type Retries struct {
+	Max   int     // of one request; negative: no bound
+	Ratio float64 // of all requests in the last ten seconds
+	Burst int     // in ten seconds, besides; negative: no bound
+}
+
+// DNS says how names of servers are looked up.
+type DNS struct {
+	Interval time.Duration
+	Timeout  time.Duration
+	Drain    time.Duration // how long a server stays in use that has vanished
+	Resolver string        // address of the name server; empty: those of the system
+}
+
+// TLS says how servers are talked to in confidence. It is compared, to know
+// whether a server is still the same, so it holds names of files.
+type TLS struct {
+	CAFile            string // empty: those of the system
+	ServerName        string // empty: the host of the address
+	CertFile, KeyFile string // empty: the gateway shows no certificate
+	Insecure          bool
 }
 
 // Options are the surroundings of a gateway. All may be zero.
@@ -73,6 +144,13 @@ type Options struct {
 	Access *slog.Logger // one line per request; nil: none
 	// Dial opens connections to servers; nil: TCP.
 	Dial upstream.DialFunc
+	// Registry gets the metrics; nil: there are none.
+	Registry prometheus.Registerer
+	// Tracer makes the spans of requests; nil: there are none.
+	Tracer trace.TracerProvider
+	// Resolver looks names of servers up; nil: that of the system, or what the
+	// configuration names.
+	Resolver discover.Resolver
 }
 
 // timing is how long an attempt waits for what.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
 	"github.com/belay-ha/belay/server/internal/gateway/clientip"
@@ -25,21 +27,28 @@ type exchange struct {
 	ctx    context.Context //nolint:containedctx // that of r
 	start  time.Time
 	client clientip.Client
-	cookie string // value of the sticky cookie that came
+	cookie string     // value of the sticky cookie that came
+	token  wire.Token // of the session; if it is known
+	known  bool
+	q      balance.Request
 	msg    message
 	tried  balance.Set
 	fence  time.Time // no other server may have the request before; zero: none waits
 	failed *refusal  // what to answer if no server is left
 
 	// For the log, and what the answer was.
-	servers []string
-	retries []string
-	status  int
-	bytes   int64
-	outcome string
-	tunnel  bool     // it has entered the tunnels
-	b       *backend // at the other end of the tunnel
-	cut     bool     // the client must see that the answer is not whole
+	servers  []string
+	retries  []string
+	charged  int // retries that the budget had to allow
+	result   balance.Result
+	answered bool       // by the last of servers
+	span     trace.Span // nil: none
+	status   int
+	bytes    int64
+	outcome  string
+	tunnel   bool     // it has entered the tunnels
+	b        *backend // at the other end of the tunnel
+	cut      bool     // the client must see that the answer is not whole
 }
 
 // ServeHTTP sends the request to a server and its answer to the client.
@@ -54,26 +63,36 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.site, x.p = &now.sites[i], now.sites[i].p
+	x.p.budget.Request(x.start)
+	x.g.tracer.begin(x)
 	if !x.prepare() {
 		return
 	}
 	for {
-		i, ok := x.p.balance.Pick(x.cookie, &x.tried, time.Now())
+		i, ok := x.pick()
 		if !ok {
-			x.noServer()
 			return
 		}
 		x.tried.Add(i)
-		if x.try(i) {
+		if x.on(i) {
 			return
 		}
 	}
+}
+
+// on runs the request on the server that was picked, and gives its place back.
+func (x *exchange) on(i int) bool {
+	x.result = balance.Result{Failed: true}
+	defer func() { x.p.balance.Done(i, x.result, time.Now()) }()
+	return x.try(i)
 }
 
 // finish writes the log, whatever happened.
 func (x *exchange) finish() {
 	x.msg.free()
 	x.log()
+	x.g.metrics.request(x)
+	x.g.tracer.end(x)
 	if x.tunnel {
 		x.g.tunnels.leave()
 	}
@@ -86,13 +105,11 @@ func (x *exchange) prepare() bool {
 	r := x.r
 	target, err := target(r)
 	if err != nil {
-		x.refuse(&refusal{status: http.StatusNotImplemented, text: "This gateway does not tunnel: ask for a path."})
+		x.refuse(&refusal{status: http.StatusNotImplemented, outcome: "not_a_path", text: "This gateway does not tunnel: ask for a path."})
 		return false
 	}
 	cookies := r.Header["Cookie"]
-	if s := x.p.cfg.Sticky; s != nil && len(cookies) > 0 {
-		x.cookie, cookies = cutCookie(cookies, s.Cookie)
-	}
+	cookies = x.bind(cookies)
 	if err := x.msg.readBody(r); err != nil {
 		x.badBody()
 		return false
@@ -113,7 +130,7 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 // answer; if not, another server may have the request, now.
 func (x *exchange) try(i int) bool {
 	b := x.p.backends[i]
-	x.servers = append(x.servers, b.server.Name)
+	x.servers = append(x.servers, b.name)
 	for again := false; ; again = true {
 		c, err := b.connect(x.ctx, again)
 		if err != nil {
@@ -130,10 +147,10 @@ func (x *exchange) try(i int) bool {
 			if f := a.giveUp(); sent {
 				x.fence = f
 			}
-			x.retries = append(x.retries, "stale_connection")
+			x.note("stale_connection")
 			continue
 		}
-		return x.lost(b, a, sent, err)
+		return x.lost(i, a, sent, err)
 	}
 }
 
@@ -196,7 +213,7 @@ func (x *exchange) noConnection(b *backend, err error) bool {
 		return true
 	}
 	if errors.Is(err, upstream.ErrLocal) {
-		x.g.log.Error("no connection can be opened", "server", b.server.Name, "error", err)
+		x.g.log.Error("no connection can be opened", "server", b.name, "error", err)
 		x.refuse(&refusal{status: http.StatusServiceUnavailable, text: "The gateway is out of connections; try again.", outcome: "out_of_connections"})
 		return true
 	}
@@ -210,10 +227,14 @@ func (x *exchange) noConnection(b *backend, err error) bool {
 
 // lost handles an attempt whose request was written, at least in part, and whose
 // answer did not come.
-func (x *exchange) lost(b *backend, a *attempt, sent bool, err error) bool {
+func (x *exchange) lost(i int, a *attempt, sent bool, err error) bool {
+	b := a.b
 	repeat := x.repeat()
 	fence := a.giveUp()
 	upErr := x.stopUpload()
+	if x.ctx.Err() == nil && !errors.Is(upErr, upstream.ErrBody) {
+		x.p.observe(i, true, time.Since(a.sent))
+	}
 	switch {
 	case x.ctx.Err() != nil:
 		x.gone()
@@ -251,7 +272,7 @@ func (x *exchange) lost(b *backend, a *attempt, sent bool, err error) bool {
 		x.fence = time.Time{}
 		return x.move("dead")
 	}
-	x.g.log.Warn("server sent something that is not HTTP", "server", b.server.Name, "error", err)
+	x.g.log.Warn("server sent something that is not HTTP", "server", b.name, "error", err)
 	x.refuse(unknown(http.StatusBadGateway, "The server's answer could not be understood.", "malformed_answer"))
 	return true
 }
@@ -284,7 +305,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // move notes why the request goes to another server, and waits for what is left
 // of its fence. It reports whether the exchange is over.
 func (x *exchange) move(why string) bool {
-	x.retries = append(x.retries, why)
+	if !x.may(why) {
+		return true
+	}
 	if left := time.Until(x.fence); !x.fence.IsZero() && left > 0 {
 		sleep(x.ctx, left)
 	}
@@ -294,6 +317,39 @@ func (x *exchange) move(why string) bool {
 		return true
 	}
 	return false
+}
+
+// costly are the moves after which a request may run a second time: those are
+// what beats a sick pool to death. A server that takes no connection, or says
+// that it did not run the request, is left for nothing.
+var costly = map[string]bool{"silent": true, "broken": true, "dead": true, "attempt_expired": true}
+
+// may notes why the request leaves its server and reports whether it may go to
+// another one; if not, the client has been told.
+func (x *exchange) may(why string) bool {
+	x.note(why)
+	if !costly[why] {
+		return true
+	}
+	x.charged++
+	r := &x.p.cfg.Retries
+	switch f := *x.failed; {
+	case r.Max >= 0 && x.charged > r.Max:
+		f.outcome = "too_many_retries"
+		x.refuse(&f)
+	case !x.p.budget.Retry(time.Now()):
+		f.outcome = "retry_budget"
+		x.refuse(&f)
+	default:
+		return true
+	}
+	return false
+}
+
+// note is for the log and the metrics.
+func (x *exchange) note(why string) {
+	x.retries = append(x.retries, why)
+	x.g.metrics.retry(x.p.cfg.Name, x.servers[len(x.servers)-1], why)
 }
 
 // stopUpload ends an upload that is still going on, and returns how it ended.

@@ -27,9 +27,12 @@ type Gateway struct {
 	dial    upstream.DialFunc
 	now     atomic.Pointer[snapshot]
 	checks  checks
+	sources sources
 	ids     atomic.Uint64  // of attempts
 	asks    sync.WaitGroup // questions on their way
 	tunnels tunnels
+	metrics *metrics // nil: none
+	tracer  tracer
 }
 
 // New returns a gateway whose servers all count as down until Run has checked them.
@@ -48,8 +51,11 @@ func New(cfg Config, opts *Options) *Gateway {
 			Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5,
 		}}).DialContext
 	}
-	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial}
-	g.now.Store(newSnapshot(g, &cfg, nil))
+	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial, tracer: newTracer(o.Tracer)}
+	g.checks.started = make(chan struct{})
+	g.sources = sources{base: cfg, known: make(map[source]*watched), gone: make(map[goneServer]time.Time), lookup: o.Resolver}
+	g.now.Store(newSnapshot(g, g.sources.effective(), nil))
+	g.metrics = newMetrics(o.Registry, states{g})
 	return g
 }
 
@@ -66,10 +72,19 @@ type ServerInfo struct {
 	Name       string     `json:"name"`
 	Address    string     `json:"address"`
 	State      string     `json:"state"`
-	InFlight   int64      `json:"in_flight"`
+	Weight     float64    `json:"weight"` // share of new users at this moment
+	InFlight   int        `json:"in_flight"`
 	Library    bool       `json:"library"` // it has the session library, so its attempts are fenced
 	Checks     CheckInfo  `json:"checks"`
 	DrainUntil *time.Time `json:"drain_until,omitempty"`
+	// EjectedUntil is set while it is out because of what its users got.
+	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
+	// LiveSessions is how many different users came of late; nil: users are
+	// bound to no server.
+	LiveSessions *int `json:"live_sessions,omitempty"`
+	// Unflushed is how many sessions a draining server has not stored yet, as
+	// it said last; nil: it did not say.
+	Unflushed *int64 `json:"unflushed,omitempty"`
 }
 
 // CheckInfo sums up the health checks of a server.
@@ -91,18 +106,29 @@ func (g *Gateway) Servers() []ServerInfo {
 
 func (p *pool) info(i int) ServerInfo {
 	b := p.backends[i]
-	state, until := p.balance.State(i)
+	now := time.Now()
+	in := p.balance.Info(i, now)
 	last := b.prober.Last()
 	info := ServerInfo{
-		Pool: p.cfg.Name, Name: b.server.Name, Address: b.server.Address, State: state.String(),
-		InFlight: b.inFlight.Load(), Library: b.library.Load(),
+		Pool: p.cfg.Name, Name: b.name, Address: b.address, State: in.State.String(),
+		Weight: in.Weight, InFlight: in.InFlight, Library: b.library.Load(),
 		Checks: CheckInfo{Last: last.At, Passed: last.Passed, Failed: last.Failed},
 	}
 	if last.Err != nil {
 		info.Checks.Error = last.Err.Error()
 	}
-	if !until.IsZero() {
-		info.DrainUntil = &until
+	if !in.DrainUntil.IsZero() {
+		info.DrainUntil = &in.DrainUntil
+	}
+	if !in.EjectedUntil.IsZero() {
+		info.EjectedUntil = &in.EjectedUntil
+	}
+	if b.seen != nil {
+		n := b.seen.Count(now)
+		info.LiveSessions = &n
+	}
+	if n := b.unflushed.Load(); n >= 0 && in.State == balance.Draining {
+		info.Unflushed = &n
 	}
 	return info
 }
@@ -115,24 +141,34 @@ func (g *Gateway) Drain(name string, deadline time.Duration) error {
 	if deadline > 0 {
 		until = time.Now().Add(deadline)
 	}
-	return g.order(name, "draining", func(p *balance.Pool, i int) { p.Drain(i, until) })
+	return g.order(name, "draining", func(p *pool, i int) {
+		p.balance.Drain(i, until, time.Now())
+		p.backends[i].flushing(until)
+	})
 }
 
 // SetReady ends a drain or a maintenance.
 func (g *Gateway) SetReady(name string) error {
-	return g.order(name, "ready", (*balance.Pool).Ready)
+	return g.order(name, "ready", func(p *pool, i int) {
+		p.balance.Ready(i, time.Now())
+		p.backends[i].flushed()
+	})
 }
 
 // Maintenance moves everybody off a server with their next request.
 func (g *Gateway) Maintenance(name string) error {
-	return g.order(name, "maintenance", (*balance.Pool).Maintenance)
+	return g.order(name, "maintenance", func(p *pool, i int) {
+		now := time.Now()
+		p.balance.Maintenance(i, now)
+		p.backends[i].flushing(now) // once
+	})
 }
 
-func (g *Gateway) order(name, what string, do func(*balance.Pool, int)) error {
+func (g *Gateway) order(name, what string, do func(*pool, int)) error {
 	found := false
 	for p, i := range g.now.Load().backends() {
-		if p.backends[i].server.Name == name {
-			do(p.balance, i)
+		if p.backends[i].name == name {
+			do(p, i)
 			found = true
 		}
 	}

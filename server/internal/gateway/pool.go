@@ -4,19 +4,24 @@
 package gateway
 
 import (
+	"context"
 	"reflect"
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
+	"github.com/belay-ha/belay/server/internal/gateway/health"
 )
 
 // pool is a group of servers and what is known of each.
 type pool struct {
 	cfg      Pool
 	patience time.Duration // the longest of any route
-	stick    *balance.Stick
 	balance  *balance.Pool
 	backends []*backend
+	budget   *balance.Budget
+	outliers *health.Outliers   // nil: nobody judges
+	cookies  []string           // the value for each server
+	stop     context.CancelFunc // of the judge; nil: not begun. Under the gateway's mu.
 }
 
 // newPool builds what cfg says. A pool of old that says the same is kept as it is,
@@ -26,20 +31,36 @@ func newPool(g *Gateway, cfg *Pool, patience time.Duration, old *snapshot) *pool
 	if was != nil && was.patience == patience && reflect.DeepEqual(was.cfg, *cfg) {
 		return was
 	}
-	p := &pool{cfg: *cfg, patience: patience}
-	if cfg.Sticky != nil {
-		names := make([]string, len(cfg.Servers))
-		for i, s := range cfg.Servers {
-			names[i] = s.Name
-		}
-		p.stick = balance.NewStick(cfg.Name, names, cfg.Sticky.Key)
+	p := &pool{cfg: *cfg, patience: patience, budget: &balance.Budget{Ratio: cfg.Retries.Ratio, Burst: cfg.Retries.Burst}}
+	o := balance.Options{
+		Algorithm: cfg.Balance.Algorithm, SlowStart: cfg.Balance.SlowStart, LoadFactor: cfg.Balance.LoadFactor,
+		Panic: cfg.Balance.Panic, MaxQueue: cfg.Balance.MaxQueue,
 	}
-	p.balance = balance.New(len(cfg.Servers), p.stick)
+	if cfg.Sticky != nil {
+		o.OnFailure = cfg.Sticky.OnFailure
+		o.Stick = balance.NewStick(cfg.Name, cfg.Sticky.Keys...)
+	}
+	specs := make([]balance.Spec, len(cfg.Servers))
 	for i, s := range cfg.Servers {
-		id := identity{cfg.Name, s, cfg.Health}
+		specs[i] = balance.Spec{Name: s.Name, Route: s.Route, Weight: s.Weight, Backup: s.Backup, MaxInFlight: s.MaxInFlight}
+	}
+	p.balance = balance.New(specs, o)
+	if o.Stick != nil {
+		for _, s := range cfg.Servers {
+			p.cookies = append(p.cookies, o.Stick.Value(s.Name))
+		}
+	}
+	if cfg.Eject != nil {
+		p.outliers = health.NewOutliers(*cfg.Eject)
+		if was != nil && was.outliers != nil && *was.cfg.Eject == *cfg.Eject {
+			p.outliers = was.outliers
+		}
+	}
+	for i, s := range cfg.Servers {
+		id := newIdentity(cfg, s)
 		b := was.find(id)
 		if b == nil {
-			b = newBackend(g, id, cfg.Health.Interval*time.Duration(i+1)/time.Duration(len(cfg.Servers)))
+			b = newBackend(g, id, cfg, cfg.Health.Interval*time.Duration(i+1)/time.Duration(len(cfg.Servers)))
 			b.adjust(cfg, patience)
 			b.settle(p, i)
 		}
@@ -82,13 +103,18 @@ func (p *pool) settle(was *pool) {
 	}
 	for i, b := range p.backends {
 		b.adjust(&p.cfg, p.patience)
+		known := false
 		if was != nil {
 			for j, o := range was.backends {
-				if o.server == b.server {
+				if o.name == b.name && o.address == b.address {
 					p.balance.Adopt(i, was.balance, j)
+					known = true
 				}
 			}
 		}
 		b.settle(p, i)
+		if was != nil && !known {
+			p.balance.Cold(i, time.Now())
+		}
 	}
 }

@@ -6,19 +6,30 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
 // checks are the health checks of the servers: begun by Run and Reload, ended
 // when a server leaves the configuration or Run ends.
 type checks struct {
-	mu  sync.Mutex
-	ctx context.Context //nolint:containedctx // that of Run; nil: not running
-	wg  sync.WaitGroup
+	mu      sync.Mutex
+	ctx     context.Context //nolint:containedctx // that of Run; nil: not running
+	wg      sync.WaitGroup
+	started chan struct{} // closed once the servers are known, and their checks have begun
 }
 
 // begin starts the checks of those that have none. The caller holds mu.
 func (c *checks) begin(s *snapshot) {
+	for _, p := range s.pools {
+		if p.stop == nil {
+			ctx, stop := context.WithCancel(c.ctx)
+			p.stop = stop
+			if p.outliers != nil {
+				c.wg.Go(func() { p.judge(ctx) })
+			}
+		}
+	}
 	for p, i := range s.backends() {
 		b := p.backends[i]
 		if b.stop == nil {
@@ -34,12 +45,19 @@ func (g *Gateway) Run(ctx context.Context) error {
 	c := &g.checks
 	c.mu.Lock()
 	c.ctx = ctx
+	if g.follow(ctx, &g.sources.base); len(g.sources.known) > 0 {
+		g.now.Store(newSnapshot(g, g.sources.effective(), g.now.Load()))
+	}
 	c.begin(g.now.Load())
 	c.mu.Unlock()
+	close(c.started)
 	<-ctx.Done()
-	c.mu.Lock() // whoever reloads now sees that ctx has ended
-	defer c.mu.Unlock()
+	c.mu.Lock()   // whoever reloads after this sees that ctx has ended
+	c.mu.Unlock() //nolint:staticcheck // only a barrier
 	c.wg.Wait()
+	for p, i := range g.now.Load().backends() {
+		p.backends[i].flushed()
+	}
 	g.asks.Wait()
 	for p, i := range g.now.Load().backends() {
 		p.backends[i].conns.CloseIdle()
@@ -49,7 +67,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Ready waits until every server was checked once, which takes no longer than
 // the time-out of a check, or until ctx ends.
-func (g *Gateway) Ready(ctx context.Context) error { return g.now.Load().known(ctx) }
+func (g *Gateway) Ready(ctx context.Context) error {
+	select {
+	case <-g.checks.started:
+		return g.now.Load().known(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 func (s *snapshot) known(ctx context.Context) error {
 	for p, i := range s.backends() {
@@ -78,8 +103,21 @@ func (g *Gateway) Reload(ctx context.Context, cfg Config) error {
 	if c.ctx == nil || c.ctx.Err() != nil {
 		return ErrNotRunning
 	}
+	before := g.sources.base
+	g.follow(ctx, &cfg)
+	err := g.swap(ctx)
+	if err != nil {
+		g.follow(c.ctx, &before)
+	}
+	return err
+}
+
+// swap puts the configuration, with the servers that DNS has now, in the place of
+// the running one. The caller holds checks.mu.
+func (g *Gateway) swap(ctx context.Context) error {
+	c := &g.checks
 	old := g.now.Load()
-	next := newSnapshot(g, &cfg, old)
+	next := newSnapshot(g, g.sources.effective(), old)
 	c.begin(next)
 	if err := next.known(ctx); err != nil {
 		next.retire(old)
@@ -112,6 +150,16 @@ func (s *snapshot) retire(other *snapshot) {
 		}
 		b.place.Store(nil)
 		b.stop()
+		b.flushed()
 		b.conns.Retire()
+		b.g.metrics.forget(p.cfg.Name, b.name)
+		if p.outliers != nil {
+			p.outliers.Forget(b.name)
+		}
+	}
+	for _, p := range s.pools {
+		if !slices.Contains(other.pools, p) {
+			p.stop()
+		}
 	}
 }

@@ -70,6 +70,12 @@ func (t *tunnels) cut(keep func(*exchange) bool) {
 	}
 }
 
+func (t *tunnels) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open)
+}
+
 // await returns once there is none any more, or ctx ends.
 func (t *tunnels) await(ctx context.Context) {
 	done := make(chan struct{})
@@ -128,10 +134,7 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 		return
 	}
 	defer client.Close()
-	b := a.b
-	x.b = b
-	b.inFlight.Add(1)
-	defer b.inFlight.Add(-1)
+	x.b = a.b
 	x.g.tunnels.add(client, x)
 	defer x.g.tunnels.remove(client)
 	client.SetDeadline(time.Time{})

@@ -6,6 +6,7 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 // session middleware does; commits counts requests that took effect.
 type app struct {
 	name    string
+	address string // empty: name:80
 	library bool
 	handler http.HandlerFunc // nil: answers with its name
 	real    http.Handler     // nil: the fake library; else everything but health checks goes there
@@ -151,7 +153,7 @@ func (a *app) thaw() {
 // start brings the process up, also a second time.
 func (a *app) start(n *memnet) {
 	a.attempts = map[uint64]wire.Attempt{}
-	a.ln = n.listen(a.name + ":80")
+	a.ln = n.listen(cmp.Or(a.address, a.name+":80"))
 	a.srv = &http.Server{Handler: a, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go a.srv.Serve(a.ln)
 }
@@ -181,22 +183,33 @@ func (w *world) Write(p []byte) (int, error) {
 
 func config(names ...string) gateway.Config {
 	p := gateway.Pool{
-		Name:      "shop",
-		Health:    gateway.Health{Path: "/healthz", Interval: 2 * time.Second, Timeout: time.Second, Rule: health.Rule{Rise: 2, Fall: 3}},
-		Sticky:    &gateway.Sticky{Cookie: "belay_server"},
+		Name: "shop",
+		Health: gateway.Health{
+			Check: health.Check{Path: "/healthz"}, Rule: health.Rule{Rise: 2, Fall: 3},
+			Interval: 2 * time.Second, Timeout: time.Second,
+		},
+		Sticky:    &gateway.Sticky{Cookie: "belay_server", LiveWindow: time.Minute},
+		Balance:   gateway.Balance{MaxQueue: 100, QueueDeadline: 5 * time.Second},
+		Retries:   gateway.Retries{Max: 3, Ratio: 0.2, Burst: 100},
 		Patience:  300 * time.Millisecond,
 		Probe:     200 * time.Millisecond,
 		ClockSkew: 250 * time.Millisecond,
 		Timeout:   30 * time.Second, ConnectTimeout: time.Second,
 	}
 	for _, n := range names {
-		p.Servers = append(p.Servers, gateway.Server{Name: n, Address: n + ":80"})
+		p.Servers = append(p.Servers, gateway.Server{Name: n, Address: n + ":80", Route: n, Weight: 1})
 	}
 	return gateway.Config{Pools: []gateway.Pool{p}, Routes: []gateway.Route{{Pool: "shop"}}}
 }
 
 // run runs a test in a bubble with n app servers that have the library.
 func run(t *testing.T, n int, change func(*gateway.Config, []*app), test func(*world)) {
+	t.Helper()
+	runWith(t, n, change, nil, test)
+}
+
+// runWith is run with other options of the gateway.
+func runWith(t *testing.T, n int, change func(*gateway.Config, []*app), options func(*gateway.Options), test func(*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, net: newMemnet(), done: make(chan struct{})}
@@ -213,7 +226,11 @@ func run(t *testing.T, n int, change func(*gateway.Config, []*app), test func(*w
 		for _, a := range w.apps {
 			a.start(w.net)
 		}
-		w.g = gateway.New(cfg, &gateway.Options{Access: slog.New(slog.NewJSONHandler(w, nil)), Dial: w.net.dial})
+		o := &gateway.Options{Access: slog.New(slog.NewJSONHandler(w, nil)), Dial: w.net.dial}
+		if options != nil {
+			options(o)
+		}
+		w.g = gateway.New(cfg, o)
 		ctx, cancel := context.WithCancel(t.Context())
 		background, end := context.WithCancel(context.Background())
 		w.stop = cancel

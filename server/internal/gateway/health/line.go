@@ -6,7 +6,6 @@ package health
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -42,41 +41,64 @@ func (l *Line) Close() {
 	l.conn.Close()
 }
 
+// Question is what to ask.
+type Question struct {
+	Method string // empty: GET
+	Path   string
+	Host   string   // empty: that of the line
+	Header []string // names and values in turn
+	Body   bool     // the body of the answer matters
+}
+
+// Reply is what came back.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte // the beginning, if it was asked for
+}
+
 // Get sends a GET with one extra header (none if name is empty) and returns the
 // answer's status and head. The body is read and dropped.
 func (l *Line) Get(path, name, value string) (int, http.Header, error) {
-	b := make([]byte, 0, 256)
-	b = append(append(b, "GET "...), path...)
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), l.host...)
-	b = append(b, "\r\nUser-Agent: belay\r\n"...)
+	q := Question{Path: path}
 	if name != "" {
-		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+		q.Header = []string{name, value}
+	}
+	r, err := l.Ask(q)
+	return r.Status, r.Header, err
+}
+
+// Ask asks one question.
+func (l *Line) Ask(q Question) (Reply, error) {
+	if q.Method == "" {
+		q.Method = http.MethodGet
+	}
+	if q.Host == "" {
+		q.Host = l.host
+	}
+	b := make([]byte, 0, 256)
+	b = append(append(append(append(b, q.Method...), ' '), q.Path...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, q.Host...), "\r\nUser-Agent: belay\r\n"...)
+	for i := 0; i+1 < len(q.Header); i += 2 {
+		b = append(append(append(append(b, q.Header[i]...), ": "...), q.Header[i+1]...), "\r\n"...)
 	}
 	if _, err := l.conn.Write(append(b, "\r\n"...)); err != nil {
-		return 0, nil, err
+		return Reply{}, err
 	}
-	resp, err := http.ReadResponse(l.br, nil)
+	resp, err := http.ReadResponse(l.br, &http.Request{Method: q.Method})
 	if err != nil {
-		return 0, nil, err
+		return Reply{}, err
 	}
 	defer resp.Body.Close()
-	if n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody)); err != nil || n == maxBody || resp.Close {
+	r := Reply{Status: resp.StatusCode, Header: resp.Header}
+	body := io.LimitReader(resp.Body, maxBody)
+	if q.Body {
+		if r.Body, err = io.ReadAll(body); err != nil {
+			return Reply{}, err // half of it may be the half without what is looked for
+		}
+	}
+	if n, err := io.Copy(io.Discard, body); err != nil || n+int64(len(r.Body)) == maxBody || resp.Close {
 		l.conn.Close() // the answer counts, but no second question on this line
 	}
-	return resp.StatusCode, resp.Header, nil
-}
-
-// StatusError is the answer of a server that says itself that it is not well.
-type StatusError struct{ Status int }
-
-func (e StatusError) Error() string {
-	return fmt.Sprintf("health: the check was answered with status %d; 200 to 399 would pass", e.Status)
-}
-
-// Passes returns nil for 2xx and 3xx.
-func Passes(status int) error {
-	if status >= 200 && status < 400 {
-		return nil
-	}
-	return StatusError{status}
+	return r, nil
 }

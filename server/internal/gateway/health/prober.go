@@ -9,14 +9,19 @@ import (
 	"time"
 )
 
-// FastInterval is the longest pause between checks of a server that is down or in doubt.
-const FastInterval = 250 * time.Millisecond
+// DefaultFastInterval is the longest pause between checks of a server that is
+// down or in doubt, unless something else is said.
+const DefaultFastInterval = 250 * time.Millisecond
 
-// Options says what a Prober does. Every field is required except Rising.
+// Options says what a Prober does. Required are Rule, Interval, Timeout, Check
+// and Report.
 type Options struct {
 	Rule     Rule
 	Interval time.Duration // between checks of a server that is up
-	Timeout  time.Duration // of one check
+	// FastInterval is for a server in doubt, DownInterval for one that is down;
+	// zero: DefaultFastInterval, or Interval if that is less.
+	FastInterval, DownInterval time.Duration
+	Timeout                    time.Duration // of one check
 	// Offset is the pause between the first check and the second. Different
 	// servers should have different ones, so that checks spread.
 	Offset time.Duration
@@ -27,6 +32,15 @@ type Options struct {
 	Rising func(ctx context.Context)
 	// Report is told of every change. It is called with a lock held and must not block.
 	Report func(up bool, cause error)
+	// Start is what another Prober knew of the same server, checked in the same
+	// way; nil: nothing, so that the first check decides.
+	Start *State
+}
+
+// State is what a Prober knows, for the one that takes over.
+type State struct {
+	Health int // as in Rule
+	Last   Result
 }
 
 // Prober keeps the state of one server. Safe for concurrent use.
@@ -51,8 +65,41 @@ type Result struct {
 
 // New returns a Prober for a server that counts as down until its first check,
 // which alone decides. Nothing happens before Run.
+// With a Start it counts as what that says, and is known at once.
 func New(o Options) *Prober {
-	return &Prober{o: o, known: make(chan struct{}), wake: make(chan time.Duration, 1)}
+	fast := min(o.Interval, DefaultFastInterval)
+	if o.FastInterval <= 0 {
+		o.FastInterval = fast
+	}
+	if o.DownInterval <= 0 {
+		o.DownInterval = fast
+	}
+	p := &Prober{o: o, known: make(chan struct{}), wake: make(chan time.Duration, 1)}
+	if s := o.Start; s != nil {
+		p.h, p.last = min(s.Health, o.Rule.Top()), s.Last
+		close(p.known)
+	}
+	return p
+}
+
+// State returns what is known, for a Prober that takes over; nil before the
+// first check.
+func (p *Prober) State() *State {
+	select {
+	case <-p.known:
+	default:
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &State{p.h, p.last}
+}
+
+// Up reports whether the server counts as up.
+func (p *Prober) Up() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.o.Rule.Up(p.h)
 }
 
 // Known is closed after the first check.
@@ -75,8 +122,12 @@ func (p *Prober) Last() Result {
 
 // Run checks until ctx ends, the first time at once.
 func (p *Prober) Run(ctx context.Context) error {
-	p.check(ctx, true)
-	close(p.known)
+	if p.o.Start == nil {
+		p.check(ctx, true)
+		close(p.known)
+	} else {
+		p.check(ctx, false)
+	}
 	timer := time.NewTimer(min(p.o.Offset, p.pause()))
 	defer timer.Stop()
 	for {
@@ -129,8 +180,12 @@ func (p *Prober) Down(cause error) {
 	p.note(cause)
 	p.set(0, cause)
 	p.mu.Unlock()
-	p.soon(p.fast())
+	p.Soon()
 }
+
+// Soon brings the next check forward: the traffic saw something that a check
+// should look at.
+func (p *Prober) Soon() { p.soon(p.o.FastInterval) }
 
 func (p *Prober) soon(d time.Duration) {
 	select {
@@ -159,10 +214,11 @@ func (p *Prober) set(h int, cause error) {
 func (p *Prober) pause() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.o.Rule.Settled(p.h) {
+	switch {
+	case p.o.Rule.Settled(p.h):
 		return p.o.Interval
+	case p.h == 0:
+		return p.o.DownInterval
 	}
-	return p.fast()
+	return p.o.FastInterval
 }
-
-func (p *Prober) fast() time.Duration { return min(p.o.Interval, FastInterval) }

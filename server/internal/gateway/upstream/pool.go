@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type Pool struct {
 	Address string
 	Dialer  DialFunc
+	TLS     *tls.Config // nil: none. Without a ServerName it is that of Address.
 
 	timeout atomic.Int64 // of opening a connection, in nanoseconds
 
@@ -61,7 +63,7 @@ func (p *Pool) Open(ctx context.Context) (*Conn, error) {
 	return newConn(p, nc), nil
 }
 
-// Dial opens a plain connection, for questions beside the traffic. Its errors
+// Dial opens a connection, for questions beside the traffic. Its errors
 // wrap ErrRefused, ErrUnreachable or ErrLocal.
 func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, time.Duration(p.timeout.Load()))
@@ -70,7 +72,14 @@ func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, dialError(ctx, p.Address, err)
 	}
-	return nc, nil
+	if p.TLS == nil {
+		return nc, nil
+	}
+	c, err := p.handshake(dctx, nc)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return c, err
 }
 
 // Retire keeps no connection from now on: those in use are closed when they are

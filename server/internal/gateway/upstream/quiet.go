@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -15,6 +16,11 @@ import (
 // server that died or hung up is noticed here, before anything is written to it,
 // so that any request can still go elsewhere.
 func quiet(nc net.Conn) bool {
+	if c, ok := nc.(*tls.Conn); ok {
+		// Bytes below TLS may be a farewell: then a new connection costs less
+		// than finding out.
+		nc = c.NetConn()
+	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return quietByDeadline(nc)
