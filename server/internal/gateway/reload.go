@@ -53,13 +53,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	close(c.started)
 	<-ctx.Done()
 	c.mu.Lock()   // whoever reloads after this sees that ctx has ended
-	c.mu.Unlock() //nolint:staticcheck // only a barrier
+	last := g.now.Load()
+	c.mu.Unlock()
 	c.wg.Wait()
-	for p, i := range g.now.Load().backends() {
+	for p, i := range last.backends() {
 		p.backends[i].flushed()
 	}
 	g.asks.Wait()
-	for p, i := range g.now.Load().backends() {
+	for p, i := range last.backends() {
 		p.backends[i].conns.CloseIdle()
 	}
 	return nil
