@@ -52,7 +52,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	c.mu.Unlock()
 	close(c.started)
 	<-ctx.Done()
-	c.mu.Lock()   // whoever reloads after this sees that ctx has ended
+	c.mu.Lock() // whoever reloads after this sees that ctx has ended
 	last := g.now.Load()
 	c.mu.Unlock()
 	c.wg.Wait()
