@@ -6,6 +6,7 @@ package balance_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,12 +56,12 @@ func TestWeights(t *testing.T) {
 func TestWeightsAreSmooth(t *testing.T) {
 	t.Parallel()
 	p := poolOf(balance.Options{}, balance.Spec{Name: "a", Weight: 5}, balance.Spec{Name: "b", Weight: 1}, balance.Spec{Name: "c", Weight: 1})
-	var got string
+	var got strings.Builder
 	for range 7 {
-		got += fmt.Sprint(once(t, p, balance.Request{}, now))
+		got.WriteString(fmt.Sprint(once(t, p, balance.Request{}, now)))
 	}
-	if got != "0010200" {
-		t.Error(got, "not spread")
+	if got.String() != "0010200" {
+		t.Error(got.String(), "not spread")
 	}
 }
 
@@ -197,13 +198,13 @@ func TestFirstFillsOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	p := poolOf(balance.Options{Algorithm: balance.First},
 		balance.Spec{Name: "a", Weight: 1, MaxInFlight: 2}, balance.Spec{Name: "b", Weight: 9})
-	var got string
+	var got strings.Builder
 	for range 4 {
 		i, _ := p.Pick(balance.Request{}, now)
-		got += fmt.Sprint(i)
+		got.WriteString(fmt.Sprint(i))
 	}
-	if got != "0011" {
-		t.Error(got)
+	if got.String() != "0011" {
+		t.Error(got.String())
 	}
 }
 
