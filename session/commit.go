@@ -131,7 +131,7 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 		if err != nil {
 			return err
 		}
-		err = s.m.update(ctx, s.id, rec, base.Rev)
+		err = s.m.update(ctx, s.id, &rec, &base)
 		switch {
 		case err == nil:
 			s.written(rec, s.tellRev)
@@ -287,6 +287,9 @@ func (s *Session) checkAttempt(ctx context.Context) error {
 func (m *Manager) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	if m.instant {
 		return context.WithoutCancel(ctx), func() {}
+	}
+	if e, ok := ctx.(*exchange); ok {
+		return &bounded{e, m.writes.current()}, func() {}
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), m.opts.CommitTimeout)
 }

@@ -52,7 +52,7 @@ func (h *holder) flush(ctx context.Context, id ID) error {
 
 func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored Record) error {
 	since := time.Now()
-	err := h.m.storeUpdate(ctx, id, rec, stored.Rev)
+	err := h.m.storeUpdate(ctx, id, &rec, &stored)
 	switch {
 	case err == nil:
 		h.mu.Lock()
@@ -95,7 +95,7 @@ func (h *holder) reconcile(ctx context.Context, id ID, x *holding) error {
 			rec.Attrs, rec.Rev = attrs, theirs.Rev.Next()
 			rec.Once = slices.Concat(theirs.Once, once)
 			rec.Once = rec.Once[max(0, len(rec.Once)-h.m.opts.OnceKeys):]
-			err := h.m.storeUpdate(ctx, id, rec, theirs.Rev)
+			err := h.m.storeUpdate(ctx, id, &rec, &theirs)
 			if errors.Is(err, ErrConflict) && try < maxTries {
 				continue
 			}

@@ -66,7 +66,7 @@ type Hooks struct {
 	// (started is false) or before its commit.
 	Refused func(ctx context.Context, started bool)
 	// StoreError: a store call failed otherwise than by a sentinel. op is load,
-	// create, update, touch or delete; index, unindex, list, epoch or revoke;
+	// create, update, patch, touch or delete; index, unindex, list, epoch or revoke;
 	// lock, extend or unlock.
 	StoreError func(ctx context.Context, op string, err error)
 }

@@ -23,7 +23,15 @@ type ID struct {
 
 // Key is the ID as text for a store's key: 28 characters of base64url.
 func (id ID) Key() string {
-	return base64.RawURLEncoding.EncodeToString(id.bytes())
+	return string(id.AppendKey(make([]byte, 0, 28)))
+}
+
+// AppendKey appends Key to b.
+func (id ID) AppendKey(b []byte) []byte {
+	var raw [wire.IDSize]byte
+	raw[0] = id.Generation
+	copy(raw[1:], id.Hash[:])
+	return base64.RawURLEncoding.AppendEncode(b, raw[:])
 }
 
 // ParseID reads what Key wrote.

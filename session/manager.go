@@ -21,9 +21,12 @@ type Manager struct {
 	opts      Options
 	transport transport
 	rules     rules
+	patcher   Patcher // nil: the store is none, or Granularity wants none
 	near      *nearby // Coherent mode
 	holder    *holder // Sticky mode
 	instant   bool    // the store never waits
+	calls     limit   // of each call to the store
+	writes    limit   // of a whole commit
 	breaker   breaker
 	turns     turns // of requests with a lease
 	commits   turns // of commits that have met a conflict
@@ -53,7 +56,11 @@ func New(store Store, opts *Options) (*Manager, error) {
 	if _, ok := Capability[Locker](store); !ok && slices.ContainsFunc(o.Rules, func(r Rule) bool { return r.Lock }) {
 		return nil, fmt.Errorf("session: a rule with Lock needs a store with leases, and %T has none", store)
 	}
-	m := &Manager{store: store, opts: o, transport: t, rules: r}
+	m := &Manager{
+		store: store, opts: o, transport: t, rules: r,
+		calls: limit{length: o.Timeout}, writes: limit{length: o.CommitTimeout},
+	}
+	m.patcher, _ = Capability[Patcher](store)
 	m.placer, _ = Capability[Placer](store)
 	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait
 	switch o.Mode {
@@ -142,18 +149,15 @@ func (m *Manager) call(ctx context.Context, op string, f func(context.Context) e
 	if err := m.breaker.ask(); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
 	}
-	short := ctx
-	if !m.instant {
-		var cancel context.CancelFunc
-		short, cancel = context.WithTimeout(ctx, m.opts.Timeout)
-		defer cancel()
+	err, off := ctx.Err(), true
+	if err == nil {
+		err, off = m.bounded(ctx, f)
 	}
-	err := f(short)
 	switch {
 	case expected(err):
 		m.breaker.tell(answered)
 		return err
-	case ctx.Err() != nil:
+	case off:
 		m.breaker.tell(calledOff)
 	default:
 		m.breaker.tell(failed)
@@ -164,12 +168,27 @@ func (m *Manager) call(ctx context.Context, op string, f func(context.Context) e
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
 }
 
+// bounded runs f within Options.Timeout; off says that ctx ended it sooner.
+func (m *Manager) bounded(ctx context.Context, f func(context.Context) error) (err error, off bool) {
+	if m.instant {
+		return f(ctx), false
+	}
+	short, cancel := m.calls.bound(ctx)
+	defer cancel()
+	err = f(short)
+	_, request := ctx.(*exchange) // whose end does not end the call
+	return err, !request && ctx.Err() != nil
+}
+
 // expected tells what a store has to say from its failures.
 func expected(err error) bool {
 	if err == nil {
 		return true
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge, ErrNoStore, ErrLocked, ErrLeaseLost} {
+	for _, known := range []error{
+		ErrNotFound, ErrExists, ErrConflict, ErrCorrupt, ErrNewer, ErrTooLarge, ErrNoStore, ErrLocked, ErrLeaseLost, ErrExpiredAttempt,
+		errors.ErrUnsupported,
+	} {
 		if errors.Is(err, known) {
 			return true
 		}
@@ -205,26 +224,37 @@ func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
 	return err
 }
 
-func (m *Manager) update(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+// update writes rec, which was made from base.
+func (m *Manager) update(ctx context.Context, id ID, rec, base *Record) error {
 	if m.holder != nil {
-		return m.updateSticky(ctx, id, rec, ifRev)
+		return m.updateSticky(ctx, id, rec, base)
 	}
 	since := time.Now()
-	err := m.storeUpdate(ctx, id, rec, ifRev)
+	err := m.storeUpdate(ctx, id, rec, base)
 	if m.near == nil {
 		return err
 	}
 	if err == nil {
-		rec.CAS = 0 // what the engine made of it is not known
-		m.near.learn(id, rec, since)
+		m.near.learn(id, withoutCAS(rec), since)
 	} else {
 		m.near.drop(id)
 	}
 	return err
 }
 
-func (m *Manager) storeUpdate(ctx context.Context, id ID, rec Record, ifRev Rev) error {
-	return m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, rec, ifRev) })
+// withoutCAS: what the engine made of a write is not known.
+func withoutCAS(rec *Record) Record {
+	r := *rec
+	r.CAS = 0
+	return r
+}
+
+// storeUpdate writes to the store: what changed, if it takes that, else all.
+func (m *Manager) storeUpdate(ctx context.Context, id ID, rec, base *Record) error {
+	if tried, err := m.patch(ctx, id, rec, base); tried {
+		return err
+	}
+	return m.call(ctx, "update", func(ctx context.Context) error { return m.store.Update(ctx, id, *rec, base.Rev) })
 }
 
 func (m *Manager) delete(ctx context.Context, ids ...ID) error {

@@ -96,7 +96,8 @@ type Options struct {
 	Rules []Rule
 	// Codec encodes attributes. Default JSON.
 	Codec Codec
-	// Timeout bounds each call to the store. Default 2 s.
+	// Timeout bounds each call to the store. Calls that begin at about the same
+	// time share a timer, so that one may have up to 1/16 less. Default 2 s.
 	Timeout time.Duration
 	// CommitTimeout bounds a whole commit with its retries. It does not end
 	// when the client goes away. Default 5 s.

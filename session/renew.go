@@ -205,7 +205,7 @@ func (n *renewed) write(ctx context.Context, base Record, loaded Attrs) error {
 	if n.rec.Rev == (Rev{}) {
 		err = m.createOwned(ctx, n.id, rec, base)
 	} else {
-		err = m.updateNow(ctx, n.id, rec, n.rec.Rev)
+		err = m.updateNow(ctx, n.id, &rec, &n.rec)
 	}
 	if err == nil {
 		n.rec = rec
@@ -240,7 +240,7 @@ func (n *renewed) retire(ctx context.Context, base Record) error {
 	if !base.Expires.IsZero() && base.Expires.Before(old.Expires) {
 		old.Expires = base.Expires
 	}
-	if err := m.updateNow(ctx, n.s.id, old, base.Rev); err != nil || anonymous || n.p.renew.routine {
+	if err := m.updateNow(ctx, n.s.id, &old, &base); err != nil || anonymous || n.p.renew.routine {
 		return err
 	}
 	ids := []ID{n.s.id}

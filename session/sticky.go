@@ -103,7 +103,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		if !ok {
 			continue // a request beside this one was faster
 		}
-		if err = m.storeUpdate(ctx, id, over, rec.Rev); err == nil {
+		if err = m.storeUpdate(ctx, id, &over, &rec); err == nil {
 			m.holder.put(id, over, since, mark)
 		}
 		m.holder.end(id)
@@ -118,33 +118,33 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 }
 
 // updateSticky writes to what is held, and brings it to the store now or later.
-func (m *Manager) updateSticky(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+func (m *Manager) updateSticky(ctx context.Context, id ID, rec, base *Record) error {
 	if m.opts.Backup != Sync {
-		if err := m.holder.update(id, rec, ifRev); !errors.Is(err, ErrNotFound) {
+		if err := m.holder.update(id, *rec, base.Rev); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
-	return m.updateNow(ctx, id, rec, ifRev)
+	return m.updateNow(ctx, id, rec, base)
 }
 
 // updateNow writes to the store, also in Sticky mode, and holds what it wrote.
 // Meanwhile the session is not held: who changes it at the same time goes to
 // the store, too, and one of them conflicts.
-func (m *Manager) updateNow(ctx context.Context, id ID, rec Record, ifRev Rev) error {
+func (m *Manager) updateNow(ctx context.Context, id ID, rec, base *Record) error {
 	if m.holder == nil {
-		return m.update(ctx, id, rec, ifRev)
+		return m.update(ctx, id, rec, base)
 	}
-	mark, err := m.holder.take(ctx, id, ifRev)
+	mark, err := m.holder.take(ctx, id, base.Rev)
 	if err != nil {
 		return err
 	}
 	defer m.holder.end(id)
 	since := time.Now()
-	if err := m.storeUpdate(ctx, id, rec, ifRev); err != nil {
+	if err := m.storeUpdate(ctx, id, rec, base); err != nil {
 		return err
 	}
 	if rec.Next.IsZero() {
-		m.holder.put(id, rec, since, mark)
+		m.holder.put(id, *rec, since, mark)
 	}
 	return nil
 }

@@ -67,6 +67,18 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 	return s.store.Update(ctx, id, rec, ifRev)
 }
 
+// Patch implements session.Patcher; without a span, it is errors.ErrUnsupported if
+// the store below is none.
+func (s *Store) Patch(ctx context.Context, id session.ID, p session.Patch) (err error) {
+	patcher, ok := session.Capability[session.Patcher](s.store)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	ctx, span := s.start(ctx, "session.patch")
+	defer func() { end(span, err) }()
+	return patcher.Patch(ctx, id, p)
+}
+
 // Touch implements session.Store.
 func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) (err error) {
 	ctx, span := s.start(ctx, "session.touch")

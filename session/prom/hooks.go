@@ -16,7 +16,7 @@ import (
 var (
 	events = []string{"created", "renewed", "destroyed", "lost", "taken_over", "dropped", "rollback", "corrupt", "undecodable", "bad_token", "several_tokens"}
 	stages = []string{beforeHandler, beforeCommit}
-	ops    = []string{"create", "delete", "epoch", "index", "list", "load", "revoke", "touch", "unindex", "update", other}
+	ops    = []string{"create", "delete", "epoch", "index", "list", "load", "patch", "revoke", "touch", "unindex", "update", other}
 )
 
 const (

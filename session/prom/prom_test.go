@@ -100,6 +100,7 @@ belay_session_store_errors_total{op="index"} 1
 belay_session_store_errors_total{op="list"} 0
 belay_session_store_errors_total{op="load"} 1
 belay_session_store_errors_total{op="other"} 2
+belay_session_store_errors_total{op="patch"} 0
 belay_session_store_errors_total{op="revoke"} 0
 belay_session_store_errors_total{op="touch"} 1
 belay_session_store_errors_total{op="unindex"} 0

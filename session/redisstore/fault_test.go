@@ -95,6 +95,7 @@ func TestFrozenServerDoesNotOutlastTheDeadline(t *testing.T) {
 		"load":   func(ctx context.Context) error { _, err := s.Load(ctx, id); return err },
 		"create": func(ctx context.Context) error { return s.Create(ctx, newID(2), rec) },
 		"update": func(ctx context.Context) error { return s.Update(ctx, id, next(rec, "1"), rec.Rev) },
+		"patch":  func(ctx context.Context) error { return s.Patch(ctx, id, patchOf(rec, "1")) },
 		"touch":  func(ctx context.Context) error { return s.Touch(ctx, id, rec.Expires.Add(time.Hour)) },
 		"delete": func(ctx context.Context) error { return s.Delete(ctx, newID(3)) },
 		"ping":   s.Ping,
@@ -129,8 +130,21 @@ func TestFrozenServerDoesNotOutlastTheDeadline(t *testing.T) {
 func warm(t *testing.T, s session.Store) {
 	t.Helper()
 	id, rec := newID(255), record(time.Hour)
-	if err := errors.Join(s.Create(t.Context(), id, rec), s.Update(t.Context(), id, next(rec, "warm"), rec.Rev)); err != nil {
+	second := next(rec, "warm")
+	if err := errors.Join(s.Create(t.Context(), id, rec), s.Update(t.Context(), id, second, rec.Rev)); err != nil {
 		t.Fatal(err)
+	}
+	if p, ok := s.(session.Patcher); ok {
+		if err := p.Patch(t.Context(), id, patchOf(second, "warm")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func patchOf(rec session.Record, value string) session.Patch {
+	return session.Patch{
+		IfRev: rec.Rev, Rev: rec.Rev.Next(), Seen: rec.Seen, Expires: rec.Expires,
+		Set: session.Attrs{{Name: "n", Value: []byte(value)}},
 	}
 }
 
@@ -153,7 +167,14 @@ func TestLostAnswerIsAskedForAgainAndAppliedOnce(t *testing.T) {
 		t.Fatalf("update whose answer was lost: %v", err)
 	}
 	p.mustHaveLost(t)
-	p.loseNext("HGETALL", func() {})
+	p.loseNext("EVALSHA", func() {})
+	patch := patchOf(second, "2")
+	if err := s.Patch(ctx, id, patch); err != nil {
+		t.Fatalf("patch whose answer was lost: %v", err)
+	}
+	p.mustHaveLost(t)
+	second.Rev = patch.Rev
+	p.loseNext("HMGET", func() {})
 	got, err := s.Load(ctx, id)
 	if err != nil || got.Rev != second.Rev {
 		t.Errorf("load whose answer was lost: %v, %v", got.Rev, err)
@@ -196,6 +217,53 @@ func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 		t.Errorf("got %v: a conflict would make the caller apply his change twice", err)
 	}
 	p.mustHaveLost(t)
+
+	theirs := next(mine, "theirs")
+	patch := patchOf(theirs, "mine again")
+	p.loseNext("EVALSHA", func() {
+		for {
+			rec, err := direct.Load(ctx, id)
+			if err != nil || rec.Rev == patch.Rev {
+				break
+			}
+		}
+		then := theirs
+		then.Rev = patch.Rev
+		if err := direct.Update(ctx, id, next(then, "theirs again"), patch.Rev); err != nil {
+			t.Errorf("the other's update: %v", err)
+		}
+	})
+	err = s.Patch(ctx, id, patch)
+	if errors.Is(err, session.ErrConflict) || !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("patch: got %v: a conflict would make the caller apply his change twice", err)
+	}
+	p.mustHaveLost(t)
+}
+
+// The caller's clock does not count: he may be behind, or have been frozen since
+// he looked at it.
+func TestDeadlineOfAPatchIsComparedWithTheServersClock(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	ctx := within(t, 30*time.Second)
+	id, rec := newID(1), record(time.Hour)
+	if err := s.Create(ctx, id, rec); err != nil {
+		t.Fatal(err)
+	}
+	warm(t, s)
+	patch := patchOf(rec, "late")
+	patch.Deadline = time.Now().Add(200 * time.Millisecond)
+	r.Freeze() // the patch is on its way, in time; the server reads it when that has passed
+	done := make(chan error, 1)
+	go func() { done <- s.Patch(ctx, id, patch) }()
+	<-time.After(time.Until(patch.Deadline.Add(50 * time.Millisecond)))
+	r.Thaw()
+	if err := <-done; !errors.Is(err, session.ErrExpiredAttempt) {
+		t.Errorf("got %v, want ErrExpiredAttempt", err)
+	}
+	if got, err := s.Load(ctx, id); err != nil || got.Rev != rec.Rev {
+		t.Errorf("the record is at %v, %v", got.Rev, err)
+	}
 }
 
 func TestFullServerIsSaidAndTheRecordStaysWhole(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	nonceSize = 8
+	entryPrefix = ":" // of a session's field in his hash
+	nonceSize   = 8
 	// untilSlack is how long an entry is kept after its until: a node whose clock
 	// runs behind takes the record for alive, and a revocation must find it.
 	untilSlack = 5 * time.Minute
@@ -36,7 +37,7 @@ func (s *Store) ownerKeys(owner string) []string {
 // Index implements session.Indexer. The times of entries are the server's.
 func (s *Store) Index(ctx context.Context, owner string, id session.ID, until time.Time) (session.Entry, error) {
 	res := s.conn.Script(ctx, s.scripts.index, s.ownerKeys(owner),
-		attrPrefix+id.Key(), millis(until), nonce(), strconv.FormatInt(untilSlack.Milliseconds(), 10))
+		entryPrefix+id.Key(), millis(until), nonce(), strconv.FormatInt(untilSlack.Milliseconds(), 10))
 	if err := res.Err(); err != nil {
 		return session.Entry{}, unavailable("index", err)
 	}
@@ -55,7 +56,7 @@ func (s *Store) Unindex(ctx context.Context, owner string, ids ...session.ID) er
 	}
 	fields := make([]string, len(ids))
 	for i, id := range ids {
-		fields[i] = attrPrefix + id.Key()
+		fields[i] = entryPrefix + id.Key()
 	}
 	if err := s.conn.Script(ctx, s.scripts.unindex, s.ownerKeys(owner), fields...).Err(); err != nil {
 		return unavailable("unindex", err)
@@ -76,7 +77,7 @@ func (s *Store) Entries(ctx context.Context, owner string) ([]session.Entry, err
 	}
 	var list []session.Entry
 	for field, value := range fields {
-		text, ok := strings.CutPrefix(field, attrPrefix)
+		text, ok := strings.CutPrefix(field, entryPrefix)
 		if !ok {
 			continue
 		}

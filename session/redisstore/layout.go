@@ -4,9 +4,9 @@
 package redisstore
 
 import (
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -14,62 +14,60 @@ import (
 	"github.com/belay-ha/belay/session"
 )
 
-// The fields of a session's hash. Attributes have a colon before their name, so
-// none can be taken for one of these.
+// The fields of a session's hash: what a read needs is three values, however many
+// attributes there are.
 const (
-	fieldMeta    = "m" // the envelope of the record without attributes
-	fieldRev     = "r" // "term.n"
-	fieldExpires = "x" // Unix milliseconds, "0": never; a touch changes only this
-	fieldNonce   = "w" // of the last write
-	attrPrefix   = ":"
+	fieldHead   = "h" // "expires term.n seen nonce"; a touch changes only expires
+	fieldRecord = "d" // the envelope
+	fieldPatch  = "p" // attributes that were patched since, in MessagePack; absent: none
 )
 
-// fieldsOf is what the scripts get: revision, nonce and expiry, then the other
-// names and values.
-func fieldsOf(rec *session.Record, nonce string) []string {
-	meta := *rec
-	meta.Attrs = nil
-	args := make([]string, 0, 5+2*len(rec.Attrs))
-	args = append(args, rec.Rev.String(), nonce, millis(rec.Expires),
-		fieldMeta, string(session.AppendRecord(nil, &meta)))
-	for _, a := range rec.Attrs {
-		args = append(args, attrPrefix+a.Name, string(a.Value))
-	}
-	return args
+// head is what the scripts go by, and what changes with every write. Times are in
+// Unix milliseconds, 0 for none.
+type head struct {
+	expires, seen time.Time
+	rev           session.Rev
 }
 
-func parse(fields map[string]rueidis.RedisMessage) (session.Record, error) {
-	text := func(name string) string {
-		m := fields[name]
-		s, _ := m.ToString()
-		return s
+// parseHead reads the head. What follows its third space is the nonce of the last
+// write: any bytes.
+func parseHead(text string) (h head, ok bool) {
+	expires, rest, ok1 := strings.Cut(text, " ")
+	rev, rest, ok2 := strings.Cut(rest, " ")
+	seen, _, ok3 := strings.Cut(rest, " ")
+	var err1, err2, err3 error
+	h.expires, err1 = parseMillis(expires)
+	h.rev, err2 = parseRev(rev)
+	h.seen, err3 = parseMillis(seen)
+	return h, ok1 && ok2 && ok3 && err1 == nil && err2 == nil && err3 == nil
+}
+
+// parse makes a record of the three fields.
+func parse(fields []rueidis.RedisMessage) (session.Record, error) {
+	text, err1 := fields[0].ToString()
+	envelope, err2 := fields[1].AsBytes() // shares the answer's memory, which is ours
+	if err1 != nil || err2 != nil {
+		return session.Record{}, session.ErrCorrupt
 	}
-	rec, err := session.ParseRecord([]byte(text(fieldMeta)))
+	rec, err := session.ParseRecord(envelope)
 	if err != nil {
 		return session.Record{}, err
 	}
-	if rec.Rev, err = parseRev(text(fieldRev)); err != nil {
+	h, ok := parseHead(text)
+	if !ok {
 		return session.Record{}, session.ErrCorrupt
 	}
-	ms, err := strconv.ParseInt(text(fieldExpires), 10, 64)
+	rec.Rev, rec.Expires, rec.Seen = h.rev, h.expires, h.seen
+	if fields[2].IsNil() {
+		return rec, nil
+	}
+	packed, err := fields[2].AsBytes()
+	if err == nil {
+		rec.Attrs, err = patched(rec.Attrs, packed)
+	}
 	if err != nil {
 		return session.Record{}, session.ErrCorrupt
 	}
-	rec.Expires = time.Time{}
-	if ms != 0 {
-		rec.Expires = time.UnixMilli(ms)
-	}
-	rec.Attrs = make(session.Attrs, 0, max(0, len(fields)-4))
-	for name, value := range fields {
-		if attr, ok := strings.CutPrefix(name, attrPrefix); ok {
-			s, err := value.ToString()
-			if err != nil {
-				return session.Record{}, session.ErrCorrupt
-			}
-			rec.Attrs = append(rec.Attrs, session.Attr{Name: attr, Value: []byte(s)})
-		}
-	}
-	slices.SortFunc(rec.Attrs, func(a, b session.Attr) int { return strings.Compare(a.Name, b.Name) })
 	return rec, nil
 }
 
@@ -83,9 +81,27 @@ func parseRev(s string) (session.Rev, error) {
 	return session.Rev{Term: t, N: m}, err
 }
 
+func parseMillis(s string) (time.Time, error) {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || ms == 0 {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(ms), nil
+}
+
 func millis(t time.Time) string {
 	if t.IsZero() {
 		return "0"
 	}
 	return strconv.FormatInt(t.UnixMilli(), 10)
 }
+
+// envelope is the wire form of a record.
+func envelope(rec *session.Record) string {
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	*scratch = session.AppendRecord((*scratch)[:0], rec)
+	return string(*scratch)
+}
+
+var scratches = sync.Pool{New: func() any { return new([]byte) }}

@@ -5,6 +5,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,10 +25,9 @@ func TestLayoutOnTheServer(t *testing.T) {
 	}
 	key := "shop:{" + id.Key() + "}"
 	for command, want := range map[string]string{
-		"HLEN " + key:            ":5",
-		"HSTRLEN " + key + " r":  ":3", // 1.1
-		"HSTRLEN " + key + " w":  ":8",
-		"HGET " + key + " :cart": "$1",
+		"HLEN " + key:           ":2",
+		"HSTRLEN " + key + " h": ":40", // two times, 1.1, a nonce
+		"HEXISTS " + key + " d": ":1",
 	} {
 		if got := r.Command(command); got != want {
 			t.Errorf("%s: got %s, want %s", command, got, want)
@@ -45,6 +45,66 @@ func TestLayoutOnTheServer(t *testing.T) {
 	}
 }
 
+// A patch adds one field, whatever it changes, and a whole record takes it away.
+func TestPatchesAreOneFieldUntilTheRecordIsWrittenAsAWhole(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	id, rec := newID(1), record(time.Hour)
+	rec.Attrs = session.Attrs{{Name: "a", Value: []byte("1")}, {Name: "b", Value: []byte("2")}}
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	key := "belay:s:{" + id.Key() + "}"
+	fields := func(want string) {
+		t.Helper()
+		if got := r.Command("HLEN " + key); got != want {
+			t.Errorf("%s fields, want %s", got, want)
+		}
+	}
+	for i := range 3 {
+		p := session.Patch{IfRev: rec.Rev, Rev: rec.Rev.Next(), Seen: rec.Seen, Expires: rec.Expires, Set: session.Attrs{{Name: "a", Value: []byte{byte('2' + i)}}}, Delete: []string{"b"}}
+		if err := s.Patch(t.Context(), id, p); err != nil {
+			t.Fatal(err)
+		}
+		rec.Rev = p.Rev
+		fields(":3")
+	}
+	got, err := s.Load(t.Context(), id)
+	if v, _ := got.Attrs.Get("a"); err != nil || string(v) != "4" || len(got.Attrs) != 1 || got.Rev != rec.Rev {
+		t.Errorf("got %v at %v, %v", got.Attrs, got.Rev, err)
+	}
+	if err := s.Update(t.Context(), id, next(rec, "whole"), rec.Rev); err != nil {
+		t.Fatal(err)
+	}
+	fields(":2")
+}
+
+// Names that come and go must not be remembered for ever.
+func TestPatchesAreBounded(t *testing.T) {
+	s := open(t, servertest.StartRedis(t).URL(), nil)
+	id, rec := newID(1), record(time.Hour)
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2000 {
+		p := session.Patch{IfRev: rec.Rev, Rev: rec.Rev.Next(), Seen: rec.Seen, Expires: rec.Expires, Delete: []string{"name" + strconv.Itoa(i)}}
+		switch err := s.Patch(t.Context(), id, p); {
+		case errors.Is(err, errors.ErrUnsupported):
+			if err := s.Update(t.Context(), id, next(rec, "whole"), rec.Rev); err != nil {
+				t.Fatal(err)
+			}
+			if i < 100 {
+				t.Errorf("only %d patches were taken", i)
+			}
+			return
+		case err != nil:
+			t.Fatal(err)
+		}
+		rec.Rev = p.Rev
+	}
+	t.Error("the store takes patches for ever")
+}
+
 func TestExpiryIsCheckedEvenIfTheServerStillHasTheKey(t *testing.T) {
 	r := servertest.StartRedis(t)
 	s := open(t, r.URL(), nil)
@@ -53,7 +113,7 @@ func TestExpiryIsCheckedEvenIfTheServerStillHasTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := "belay:s:{" + id.Key() + "}"
-	if got := r.Command("HSET " + key + " x 1000"); got != ":0" { // as if the clocks differed
+	if got := r.Command("HSET " + key + ` h "1000 1.1 0 12345678"`); got != ":0" { // as if the clocks differed
 		t.Fatal(got)
 	}
 	if _, err := s.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
@@ -72,7 +132,7 @@ func TestDamagedRecordIsTold(t *testing.T) {
 	s := open(t, r.URL(), nil)
 	id := newID(1)
 	key := "belay:s:{" + id.Key() + "}"
-	if got := r.Command("HSET " + key + " m garbage"); got != ":1" {
+	if got := r.Command("HSET " + key + " d garbage"); got != ":1" {
 		t.Fatal(got)
 	}
 	if _, err := s.Load(t.Context(), id); !errors.Is(err, session.ErrCorrupt) {

@@ -13,18 +13,21 @@ const (
 	verdictExists   verdict = "!"
 	verdictNotFound verdict = "-"
 	verdictConflict verdict = "~" // followed by the stored revision
+	verdictLate     verdict = "?" // the deadline has passed
+	verdictWhole    verdict = "=" // to be written as a whole
 )
 
 type scripts struct {
-	create, update, touch *rueidis.Lua // on a session
-	index, unindex, raise *rueidis.Lua // on an owner
-	lock, extend, unlock  *rueidis.Lua // on a lease
+	create, update, patch, touch *rueidis.Lua // on a session
+	index, unindex, raise        *rueidis.Lua // on an owner
+	lock, extend, unlock         *rueidis.Lua // on a lease
 }
 
 func newScripts() scripts {
 	return scripts{
 		create: rueidis.NewLuaScript(luaHead + luaCreate + luaWrite),
 		update: rueidis.NewLuaScript(luaHead + luaUpdate + luaWrite),
+		patch:  rueidis.NewLuaScript(luaHead + luaPatch),
 		touch:  rueidis.NewLuaScript(luaHead + luaTouch),
 
 		index:   rueidis.NewLuaScript(luaClock + luaIndex + luaKeep),
@@ -42,42 +45,66 @@ func newScripts() scripts {
 // and stay text.
 //
 // ARGV of create and update: now, expected revision, then revision, nonce, expiry,
-// then field, value, …
+// seen and the envelope.
 const luaHead = `
-local h = redis.call('HMGET', KEYS[1], 'r', 'x', 'w')
-local live = h[1] and (h[2] == '0' or tonumber(h[2]) > tonumber(ARGV[1]))
+local head = redis.call('HGET', KEYS[1], 'h')
+local x, r, w
+if head then x, r, w = string.match(head, '^(%d+) (%d+%.%d+) %-?%d+ (.*)$') end
+local live = x and (x == '0' or tonumber(x) > tonumber(ARGV[1]))
 `
 
 const luaCreate = `
 if live then
-  if h[1] == ARGV[3] and h[3] == ARGV[4] then return '+' end
+  if r == ARGV[3] and w == ARGV[4] then return '+' end
   return '!'
 end
-if not h[1] and redis.call('EXISTS', KEYS[1]) == 1 then return '!' end
+if not x and redis.call('EXISTS', KEYS[1]) == 1 then return '!' end
 `
 
 const luaUpdate = `
 if not live then return '-' end
-if h[1] == ARGV[3] and h[3] == ARGV[4] then return '+' end
-if h[1] ~= ARGV[2] then return '~' .. h[1] end
+if r == ARGV[3] and w == ARGV[4] then return '+' end
+if r ~= ARGV[2] then return '~' .. r end
 `
 
-// A write too large for unpack's stack goes in pieces; nobody sees one alone.
 // HSET comes before anything is removed, so that a server short of memory refuses
-// while the record is whole; old attributes go afterwards.
+// while the record is whole; what patches had written goes afterwards.
 const luaWrite = `
-local keep = {r = true, w = true, x = true}
-redis.call('HSET', KEYS[1], 'r', ARGV[3], 'w', ARGV[4], 'x', ARGV[5])
-for i = 6, #ARGV, 1000 do
-  redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+redis.call('HSET', KEYS[1], 'h', ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[4], 'd', ARGV[7])
+redis.call('HDEL', KEYS[1], 'p')
+` + luaExpire
+
+// ARGV of patch: now, expected revision, then revision, nonce, expiry, seen, the
+// attempt's deadline or 0, how many attributes are set, then name, value, … and
+// the names of those removed. What is packed is bounded: above that the record is
+// to be written as a whole, once.
+const luaPatch = `
+if not live then return '-' end
+if r == ARGV[3] and w == ARGV[4] then return '+' end
+if r ~= ARGV[2] then return '~' .. r end
+if ARGV[7] ~= '0' then
+  local now = redis.call('TIME')
+  if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[7]) then return '?' end
 end
-for i = 6, #ARGV, 2 do keep[ARGV[i]] = true end
-for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if not keep[f] then redis.call('HDEL', KEYS[1], f) end
-end
-if ARGV[5] == '0' then
-  redis.call('PERSIST', KEYS[1])
+local new = ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[4]
+if #ARGV > 8 then
+  local p = redis.call('HGET', KEYS[1], 'p')
+  local t = p and cmsgpack.unpack(p) or {}
+  local set = 8 + 2 * ARGV[8]
+  for i = 9, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
+  for i = set + 1, #ARGV do t[ARGV[i]] = false end
+  p = cmsgpack.pack(t)
+  if #p > 4096 and #p > redis.call('HSTRLEN', KEYS[1], 'd') then return '=' end
+  redis.call('HSET', KEYS[1], 'h', new, 'p', p)
 else
+  redis.call('HSET', KEYS[1], 'h', new)
+end
+` + luaExpire
+
+const luaExpire = `
+if ARGV[5] == '0' then
+  if x ~= '0' then redis.call('PERSIST', KEYS[1]) end
+elseif x ~= ARGV[5] then
   redis.call('PEXPIREAT', KEYS[1], ARGV[5])
 end
 return '+'
@@ -86,8 +113,8 @@ return '+'
 // ARGV of touch: now, new expiry.
 const luaTouch = `
 if not live then return '-' end
-if h[2] ~= '0' and tonumber(ARGV[2]) > tonumber(h[2]) then
-  redis.call('HSET', KEYS[1], 'x', ARGV[2])
+if x ~= '0' and tonumber(ARGV[2]) > tonumber(x) then
+  redis.call('HSET', KEYS[1], 'h', ARGV[2] .. string.sub(head, #x + 1))
   redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 end
 return '+'

@@ -5,9 +5,10 @@ package redisstore
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -68,20 +69,27 @@ func (s *Store) Close() error {
 	return nil
 }
 
-func (s *Store) key(id session.ID) string { return s.prefix + "{" + id.Key() + "}" }
+func (s *Store) key(id session.ID) string {
+	b := make([]byte, 0, 96)
+	b = append(append(b, s.prefix...), '{')
+	b = append(id.AppendKey(b), '}')
+	return string(b)
+}
 
 // Load implements session.Store.
 func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
 	key := s.key(id)
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Hgetall().Key(key).Build() })
+	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Hmget().Key(key).Field(fieldHead, fieldRecord, fieldPatch).Build()
+	})
 	if err := res.Err(); err != nil {
 		return session.Record{}, unavailable("load", err)
 	}
-	fields, err := res.AsMap()
-	if err != nil {
-		return session.Record{}, unavailable("load", err)
+	fields, err := res.ToArray()
+	if err != nil || len(fields) != 3 {
+		return session.Record{}, unavailable("load", errors.New("the server's answer is not three values"))
 	}
-	if len(fields) == 0 {
+	if fields[0].IsNil() && fields[1].IsNil() {
 		return session.Record{}, session.ErrNotFound
 	}
 	rec, err := parse(fields)
@@ -96,7 +104,7 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error)
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) error {
-	verdict, _, err := s.run(ctx, "create", s.scripts.create, id, append([]string{nowMillis(), ""}, fieldsOf(&rec, nonce())...))
+	verdict, _, err := s.run(ctx, "create", s.scripts.create, id, argsOf(&rec, ""))
 	if err == nil && verdict == verdictExists {
 		err = session.ErrExists
 	}
@@ -105,20 +113,11 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 
 // Update implements session.Store.
 func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
-	verdict, found, err := s.run(ctx, "update", s.scripts.update, id, append([]string{nowMillis(), ifRev.String()}, fieldsOf(&rec, nonce())...))
-	switch {
-	case err != nil:
+	verdict, found, err := s.run(ctx, "update", s.scripts.update, id, argsOf(&rec, ifRev.String()))
+	if err != nil {
 		return err
-	case verdict == verdictNotFound:
-		return session.ErrNotFound
-	case verdict == verdictConflict && found.repeated && found.rev.Compare(rec.Rev) >= 0:
-		// Ours may have been carried out before its answer was lost, and another
-		// write have followed. A conflict would make the caller apply it twice.
-		return unavailable("update", errors.New("the answer was lost and another write followed: it is not known whether this one was carried out"))
-	case verdict == verdictConflict:
-		return session.ErrConflict
 	}
-	return nil
+	return found.outcome("update", verdict, rec.Rev)
 }
 
 // Touch implements session.Store.
@@ -180,10 +179,15 @@ func (s *Store) run(ctx context.Context, op string, script *rueidis.Lua, id sess
 	return v, f, nil
 }
 
+// argsOf are the arguments of a script that writes a whole record.
+func argsOf(rec *session.Record, ifRev string) []string {
+	return []string{nowMillis(), ifRev, rec.Rev.String(), nonce(), millis(rec.Expires), millis(rec.Seen), envelope(rec)}
+}
+
 // nonce tells one write from another that chose the same revision.
 func nonce() string {
-	var b [8]byte
-	rand.Read(b[:])
+	var b [nonceSize]byte
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
 	return string(b[:])
 }
 

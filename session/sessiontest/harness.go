@@ -5,6 +5,7 @@ package sessiontest
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -374,6 +375,20 @@ func (s *spy) Update(ctx context.Context, id session.ID, rec session.Record, ifR
 		return err
 	}
 	return s.Store.Update(ctx, id, rec, ifRev)
+}
+
+// Patch counts as an update. Where the store cannot patch, or what it has seems
+// older than it is and is to be written so, the Manager calls Update.
+func (s *spy) Patch(ctx context.Context, id session.ID, p session.Patch) error {
+	patcher, ok := session.Capability[session.Patcher](s.Store)
+	if !ok || s.aged.Load() != 0 || s.older.Load() != 0 {
+		return errors.ErrUnsupported
+	}
+	s.updates.Add(1)
+	if err := s.hook("update", id); err != nil {
+		return err
+	}
+	return patcher.Patch(ctx, id, p)
 }
 
 func (s *spy) Touch(ctx context.Context, id session.ID, expires time.Time) error {

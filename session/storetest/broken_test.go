@@ -127,6 +127,43 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 	return nil
 }
 
+func (f *flawed) Patch(ctx context.Context, id session.ID, p session.Patch) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rec, ok := f.live(id)
+	if old, there := f.dead[id]; !ok && there && f.has("patch revives") {
+		rec, ok = old, true
+	}
+	switch {
+	case !ok:
+		return session.ErrNotFound
+	case rec.Rev != p.IfRev && !f.has("patch ignores IfRev"):
+		return session.ErrConflict
+	case !p.Deadline.IsZero() && time.Now().After(p.Deadline) && !f.has("patch ignores the deadline"):
+		return session.ErrExpiredAttempt
+	}
+	rec.Rev, rec.Seen = p.Rev, p.Seen
+	if !f.has("patch keeps the expiry") {
+		rec.Expires = p.Expires
+	}
+	if f.has("patch drops the others") {
+		rec.Attrs = nil
+	}
+	for _, a := range p.Set {
+		rec.Attrs = rec.Attrs.With(a.Name, a.Value)
+	}
+	for _, name := range p.Delete {
+		if !f.has("patch deletes nothing") {
+			rec.Attrs = rec.Attrs.Without(name)
+		}
+	}
+	f.recs[id] = rec
+	return nil
+}
+
 func (f *flawed) Touch(ctx context.Context, id session.ID, expires time.Time) error {
 	if err := f.enter(ctx); err != nil {
 		return err
@@ -176,7 +213,7 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 }
 
 func allChecks() []check {
-	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks())
+	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks(), patchChecks())
 }
 
 // failures runs the whole suite on fresh stores with one flaw.
@@ -209,6 +246,12 @@ func TestSuiteCatchesEachFlaw(t *testing.T) {
 		"update checks outside its lock": "no_increment_is_lost",
 		"update never shortens":          "update_may_shorten",
 		"update merges attributes":       "update_replaces_the_whole_record",
+		"patch revives":                  "patch_of_what_is_gone_is_not_found",
+		"patch ignores IfRev":            "patch_with_another_revision_conflicts",
+		"patch ignores the deadline":     "patch_past_its_deadline_writes_nothing",
+		"patch keeps the expiry":         "patch_may_shorten",
+		"patch drops the others":         "patch_changes_what_it_names_and_nothing_else",
+		"patch deletes nothing":          "random_patches_and_updates",
 		"touch shortens":                 "touch_never_shortens",
 		"touch revives":                  "deleted_stays_dead",
 		"touch gives an expiry":          "touch_gives_no_expiry_to_what_has_none",
