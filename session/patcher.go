@@ -21,8 +21,9 @@ type Patcher interface {
 	// has passed by the store's own clock.
 	//
 	// errors.ErrUnsupported says that this time the record must be written by
-	// Update, because too much has been patched since the last one. Nothing was
-	// written then, as with every other of these errors.
+	// Update: because too much has been patched since the last one, or, each time,
+	// from a wrapper whose store is no Patcher. Nothing was written then, as with
+	// every other of these errors.
 	Patch(ctx context.Context, id ID, p Patch) error
 }
 

@@ -29,6 +29,12 @@ func patchChecks() []check {
 	}
 }
 
+// patches tells a Patcher from a wrapper that would be one over another store.
+func patches(ctx context.Context, s session.Store) bool {
+	patcher, ok := session.Capability[session.Patcher](s)
+	return ok && !errors.Is(patcher.Patch(ctx, newID(), session.Patch{}), errors.ErrUnsupported)
+}
+
 // patchOf is the write that follows rec and makes these changes. It returns the
 // record as it then is.
 func patchOf(rec session.Record, set session.Attrs, del ...string) (session.Patch, session.Record) {
