@@ -149,7 +149,7 @@ func (w *serverWrite) put(ctx context.Context, from Record, loaded Attrs) error 
 	rec.Ends = w.ends.Add(serverMargin)
 	rec.Expires = rec.Ends
 	if w.part.exists {
-		err = m.update(ctx, w.id, rec, w.part.rec.Rev)
+		err = m.update(ctx, w.id, &rec, &w.part.rec)
 	} else if err = m.create(ctx, w.id, rec); errors.Is(err, ErrExists) {
 		err = ErrConflict
 	}

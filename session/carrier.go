@@ -209,7 +209,7 @@ func (m *Manager) bury(ctx context.Context, id ID, part *serverPart, ends time.T
 		return err
 	}
 	rec.Rev = part.rec.Rev.Next()
-	err := m.update(ctx, id, rec, part.rec.Rev)
+	err := m.update(ctx, id, &rec, &part.rec)
 	if errors.Is(err, ErrNotFound) {
 		return ErrConflict
 	}

@@ -46,7 +46,7 @@ func (m *Manager) raiseEpoch(ctx context.Context, owner string) (uint64, error) 
 		rec := Record{Rev: Rev{N: max(old.Rev.N+1, uint64(t.UnixMilli()))}, Created: t, Seen: t, Ends: m.ends(t).Add(serverMargin)}
 		rec.Expires = rec.Ends
 		if found {
-			err = m.update(ctx, id, rec, old.Rev)
+			err = m.update(ctx, id, &rec, &old)
 		} else {
 			err = m.create(ctx, id, rec)
 		}
