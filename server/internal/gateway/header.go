@@ -24,7 +24,7 @@ func hopByHop(name string) bool {
 
 // private reports whether a field is between gateway and library only.
 func private(name string) bool {
-	return name == wire.HeaderAttempt || name == wire.HeaderProbe
+	return name == wire.HeaderAttempt || name == wire.HeaderProbe || name == wire.HeaderDrain
 }
 
 // forwarded reports whether a field says who the client is.

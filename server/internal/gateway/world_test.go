@@ -34,8 +34,11 @@ type app struct {
 	name    string
 	address string // empty: name:80
 	library bool
-	handler http.HandlerFunc // nil: answers with its name
-	real    http.Handler     // nil: the fake library; else everything but health checks goes there
+	health  http.HandlerFunc          // nil: passes
+	drained func(http.ResponseWriter) // told of every question to flush; nil: nothing
+	delay   atomic.Int64              // of every answer
+	handler http.HandlerFunc          // nil: answers with its name
+	real    http.Handler              // nil: the fake library; else everything but health checks goes there
 	runs    atomic.Int64
 	commits atomic.Int64
 	ln      *memListener
@@ -49,6 +52,9 @@ type app struct {
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
+		if a.health != nil {
+			a.health(w, r)
+		}
 		return
 	}
 	if a.real != nil {
@@ -62,6 +68,9 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	dead := a.ln.dead
 	if p, err := wire.ParseProbe(r.Header.Get(wire.HeaderProbe)); a.library && err == nil && r.URL.Path == wire.ProbePath {
 		a.renew(p)
+		if r.Header.Get(wire.HeaderDrain) != "" && a.drained != nil {
+			a.drained(w)
+		}
 		w.Header().Set(wire.HeaderProbe, p.Holder)
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -85,6 +94,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.requests = append(a.requests, r.Method+" "+r.URL.Path)
 	a.mu.Unlock()
+	time.Sleep(time.Duration(a.delay.Load()))
 	if d, err := time.ParseDuration(r.URL.Query().Get("work")); err == nil {
 		select {
 		case <-time.After(d):

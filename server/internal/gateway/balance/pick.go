@@ -100,7 +100,7 @@ func (p *Pool) charge(own int, now time.Time, panicking bool) {
 			total += s.weight(now, p.o.SlowStart)
 		}
 	}
-	if p.servers[own].current <= -total {
+	if p.servers[own].current <= p.servers[own].weight(now, p.o.SlowStart)-total {
 		return
 	}
 	for i := range p.servers {
