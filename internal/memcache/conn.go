@@ -26,7 +26,8 @@ const (
 type call struct {
 	op     op
 	seq    uint64
-	n      int // keys of an opMulti
+	n      int  // keys of an opMulti
+	bare   bool // of an opMulti
 	done   chan struct{}
 	result result
 	err    error
@@ -153,7 +154,7 @@ func (c *conn) enqueue(ctx context.Context, r *request, k *call) error {
 		}
 		c.mu.Lock()
 	}
-	k.op, k.seq, k.n = r.op, c.seq, len(r.keys)
+	k.op, k.seq, k.n, k.bare = r.op, c.seq, len(r.keys), r.bare
 	c.out = r.append(c.out, c.seq)
 	c.seq += r.numbers()
 	c.ring[(c.first+c.queued)%len(c.ring)] = k

@@ -155,6 +155,16 @@ const multiKeys = 64
 // GetMulti returns the entries that exist, by key. On an error it returns those
 // it has, and says nothing about the others.
 func (c *Client) GetMulti(ctx context.Context, keys ...string) (map[string]Item, error) {
+	return c.multi(ctx, false, keys)
+}
+
+// Look returns what GetMulti does without the values, which stay on the server. It
+// counts as a use of the entries.
+func (c *Client) Look(ctx context.Context, keys ...string) (map[string]Item, error) {
+	return c.multi(ctx, true, keys)
+}
+
+func (c *Client) multi(ctx context.Context, bare bool, keys []string) (map[string]Item, error) {
 	items := make(map[string]Item, len(keys))
 	for _, key := range keys {
 		if err := checkKey(key); err != nil {
@@ -164,7 +174,7 @@ func (c *Client) GetMulti(ctx context.Context, keys ...string) (map[string]Item,
 	for len(keys) > 0 {
 		part := keys[:min(multiKeys, len(keys))]
 		keys = keys[len(part):]
-		res, err := c.do(ctx, &request{op: opMulti, keys: part})
+		res, err := c.do(ctx, &request{op: opMulti, keys: part, bare: bare})
 		if err != nil {
 			return items, err
 		}

@@ -84,7 +84,7 @@ func (c *conn) handMulti(k *call, a answer, line []byte) (bool, error) {
 	if a.code == codeMN {
 		return true, nil
 	}
-	if a.code != codeVA {
+	if a.code != codeVA && !(a.code == codeHD && k.bare) {
 		return false, unexpected(line)
 	}
 	index := int(a.opaque - k.seq)
@@ -95,9 +95,12 @@ func (c *conn) handMulti(k *call, a answer, line []byte) (bool, error) {
 	if a.flags&hasOpaque == 0 || a.opaque < k.seq || a.opaque-k.seq >= uint64(k.n) || index <= last {
 		return false, errMixedUp(line)
 	}
-	value, err := c.readValue(a.size, k)
-	if err != nil {
-		return false, err
+	var value []byte
+	if a.code == codeVA {
+		var err error
+		if value, err = c.readValue(a.size, k); err != nil {
+			return false, err
+		}
 	}
 	k.result.items = append(k.result.items, found{index: index, answer: a, value: value})
 	return false, nil

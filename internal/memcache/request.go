@@ -45,6 +45,7 @@ type request struct {
 	cas   uint64   // 0: no condition
 	value []byte
 	group string // of opStats
+	bare  bool   // of opMulti: without the values
 }
 
 const (
@@ -107,7 +108,11 @@ func (r *request) append(dst []byte, seq uint64) []byte {
 	case opMulti:
 		for i, key := range r.keys {
 			dst, _ = appendKey(append(dst, "mg "...), key)
-			dst = appendFlags(dst, key, "q v c t")
+			if r.bare {
+				dst = appendFlags(dst, key, "q c t")
+			} else {
+				dst = appendFlags(dst, key, "q v c t")
+			}
 			dst = append(appendNumber(dst, " O", seq+uint64(i)), "\r\n"...)
 		}
 		return append(dst, "mn\r\n"...)

@@ -25,7 +25,7 @@ type renewal struct {
 func (s *Store) writeRenewed(ctx context.Context, st *state, n *renewal, rec session.Record) error {
 	var err error
 	if n.rec.Rev == (session.Rev{}) {
-		n.token = newToken()
+		n.token = s.newToken()
 		n.id = idOf(n.token)
 		err = s.calls.Call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, n.id, rec) })
 	} else {

@@ -78,7 +78,7 @@ func (s *Store) create(ctx context.Context, name string, st *state, mine []byte,
 		rec.Ends = t.Add(s.opts.Lifetime)
 	}
 	rec.Expires = expiry(t.Add(age), rec.Ends)
-	token := newToken()
+	token := s.newToken()
 	id := idOf(token)
 	if err := s.calls.Call(ctx, "create", func(ctx context.Context) error { return s.store.Create(ctx, id, rec) }); err != nil {
 		return err

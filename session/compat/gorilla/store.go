@@ -27,6 +27,7 @@ var _ sessions.Store = (*Store)(nil)
 type Store struct {
 	store    session.Store
 	opts     Options
+	placer   session.Placer // nil: every session is of generation 0
 	calls    bridge.Calls
 	defaults atomic.Pointer[sessions.Options]
 	loaded   memory
@@ -43,6 +44,7 @@ func New(store session.Store, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{store: store, opts: o, calls: bridge.Calls{Name: "gorilla", Store: store, Timeout: o.Timeout, StoreError: o.Hooks.StoreError}}
+	s.placer, _ = session.Capability[session.Placer](store)
 	s.SetDefaults(o.Cookie)
 	return s, nil
 }
@@ -211,9 +213,13 @@ func setCookie(w http.ResponseWriter, c *http.Cookie) {
 
 func attr(name string) string { return "gorilla/" + name }
 
-// newToken makes an id that nobody can guess: 160 random bits.
-func newToken() wire.Token {
+// newToken makes an id that nobody can guess: 160 random bits, after the
+// generation that the store gives.
+func (s *Store) newToken() wire.Token {
 	var t wire.Token
+	if s.placer != nil {
+		t.ID[0] = s.placer.Place()
+	}
 	rand.Read(t.ID[1:]) // never fails (crypto/rand)
 	return t
 }
