@@ -1,0 +1,221 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package memcachedstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/belay-ha/belay/internal/memcache"
+	"github.com/belay-ha/belay/internal/placement"
+	"github.com/belay-ha/belay/session"
+)
+
+// repairs brings sessions back to full copies after a node came or went, also those
+// that nobody asks for: it lists what the nodes have and reads what has a copy
+// missing, which repairs it. Every process does that, so none is needed for it;
+// whoever comes second finds nothing to do.
+type repairs struct {
+	store *Store
+	known map[*node]uint64 // how often each node came or went when it was noticed last
+	due   chan struct{}
+	clean map[*node]uint64 // the same, when all it has was looked at last
+}
+
+func newRepairs(s *Store) *repairs {
+	return &repairs{store: s, known: map[*node]uint64{}, due: make(chan struct{}, 1), clean: map[*node]uint64{}}
+}
+
+// notice asks for a repair if a node came or went since the last look.
+func (r *repairs) notice(n *node) {
+	changes := n.changes()
+	if last, ok := r.known[n]; ok && last == changes || !ok && changes == 0 {
+		return
+	}
+	r.known[n] = changes
+	select {
+	case r.due <- struct{}{}:
+	default:
+	}
+}
+
+// changes counts how often the node went down and came up.
+func (n *node) changes() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.breaker.up() {
+		return 2 * n.downs
+	}
+	return 2*n.downs - 1
+}
+
+// repairDelay lets a node that blinks come back before all its sessions are copied.
+const repairDelay = 500 * time.Millisecond
+
+func (r *repairs) run(ctx context.Context) {
+	if r.store.opts.RepairRate < 0 {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.due:
+		}
+		t := time.NewTimer(jitter(2 * repairDelay))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		if !r.pass(ctx) {
+			select { // not all could be looked at: again, later
+			case r.due <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// pass looks at every session of every node that is up. False: not to the end.
+func (r *repairs) pass(ctx context.Context) bool {
+	whole := true
+	for _, n := range r.store.allNodes() {
+		if _, up := n.blinks(); !up {
+			continue
+		}
+		err := r.walk(ctx, n)
+		if err != nil && ctx.Err() == nil {
+			whole = false
+		}
+	}
+	return whole
+}
+
+// walkBatch is how many sessions are looked at together.
+const walkBatch = 64
+
+// walk lists a node's sessions. The listing is read to its end first: the server
+// would not wait for us.
+func (r *repairs) walk(ctx context.Context, n *node) error {
+	var ids []session.ID
+	listing, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := n.client.Entries(listing, func(e memcache.Entry) error {
+		if id, ok := r.store.parseKey(e.Key); ok {
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	n.tell(listing, ignoreBusy(err))
+	if err != nil {
+		return err
+	}
+	changes := n.changes()
+	back := changes != r.clean[n]
+	started, done := time.Now(), 0
+	for len(ids) > 0 {
+		part := ids[:min(walkBatch, len(ids))]
+		ids = ids[len(part):]
+		r.look(ctx, back, part)
+		done += len(part)
+		ahead := time.Duration(done)*time.Second/time.Duration(r.store.opts.RepairRate) - time.Since(started)
+		if err := sleep(ctx, ahead); err != nil {
+			return err
+		}
+	}
+	r.clean[n] = changes
+	return nil
+}
+
+func ignoreBusy(err error) error {
+	if errors.Is(err, memcache.ErrBusy) {
+		return nil
+	}
+	return err
+}
+
+// look reads those of some sessions that lack a copy, and all of them if they are
+// those of a node that is back: what it has may be old.
+func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
+	s := r.store
+	asked := map[*node][]string{} // what else should have them
+	views := make([]*view, 0, len(ids))
+	of := make([]session.ID, 0, len(ids))
+	for _, id := range ids {
+		v, err := s.view(ctx, id)
+		if err != nil {
+			continue
+		}
+		views, of = append(views, v), append(of, id)
+		for _, h := range v.holders() {
+			asked[h] = append(asked[h], v.key)
+		}
+	}
+	there := map[*node]map[string]memcache.Item{}
+	for h, keys := range asked {
+		items, err := h.client.Look(ctx, keys...)
+		h.tell(ctx, err)
+		if err == nil {
+			there[h] = items
+		}
+	}
+	for i, v := range views {
+		missing := back
+		for _, h := range v.holders() {
+			if items, ok := there[h]; ok {
+				if _, ok := items[v.key]; !ok {
+					missing = true
+				}
+			}
+		}
+		if missing {
+			short, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+			_, _ = s.load(short, of[i]) // what cannot be repaired now is met again
+			cancel()
+		}
+	}
+}
+
+// holders is the nodes that are to have the copies now.
+func (v *view) holders() []*node {
+	var h []*node
+	for i := range v.slots {
+		if _, up := v.slots[i].node.blinks(); up && len(h) < v.copies {
+			h = append(h, v.slots[i].node)
+		}
+	}
+	return h
+}
+
+// parseKey is the session of a node's key, if it is one.
+func (s *Store) parseKey(key string) (session.ID, bool) {
+	name, ok := strings.CutPrefix(key, s.opts.Prefix)
+	if !ok {
+		return session.ID{}, false
+	}
+	id, err := session.ParseID(name)
+	if err != nil {
+		return session.ID{}, false
+	}
+	g := s.dir.List().Find(id.Generation)
+	return id, g != nil && g.State != placement.Closed
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
