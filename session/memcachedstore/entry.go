@@ -172,8 +172,12 @@ func (e *entry) ttl(now time.Time) time.Duration {
 	if e.until == 0 {
 		return forever
 	}
-	return max(time.Second, time.Duration(e.until-now.UnixMilli())*time.Millisecond)
+	return max(0, time.Duration(e.until-now.UnixMilli())*time.Millisecond) + ttlMargin
 }
+
+// ttlMargin is how much longer nodes keep entries: the clock of a busy server lags,
+// and then runs. When a session ends is said by its head.
+const ttlMargin = 5 * time.Second
 
 // forever is more than memcached's clock has bits for: the client sends its last date.
 const forever = 100 * 365 * 24 * time.Hour

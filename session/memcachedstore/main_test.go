@@ -5,14 +5,12 @@ package memcachedstore_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/belay-ha/belay/internal/placement"
 	"github.com/belay-ha/belay/internal/servertest"
@@ -103,44 +101,18 @@ func running(t testing.TB, address string, opts *memcachedstore.Options) *memcac
 	return s
 }
 
-func newID(generation byte) session.ID {
-	id := session.ID{Generation: generation}
-	rand.Read(id.Hash[:])
-	return id
-}
-
-func newRecord(owner string) session.Record {
-	now := time.Now().Truncate(time.Millisecond)
-	return session.Record{
-		Rev: session.Rev{N: 1}, Owner: owner, Created: now, Seen: now,
-		Expires: now.Add(30 * time.Minute), Ends: now.Add(12 * time.Hour),
-		Attrs: session.Attrs{{Name: "n", Value: []byte("0")}},
-	}
-}
-
-func nextRecord(r session.Record, value string) session.Record {
-	r.Rev, r.CAS = r.Rev.Next(), 0
-	r.Attrs = r.Attrs.With("n", []byte(value))
-	return r
-}
-
-// eventually waits until f is true: for what happens in the background.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(60 * time.Second); !f(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("after a minute still not: %s", what)
-		}
-	}
-}
-
 func TestConformance(t *testing.T) {
 	address := everyGeneration(t, startGroup(t, 3).addrs()...)
 	for _, copies := range []int{1, 2, 3} {
+		if copies == 3 && testing.Short() {
+			continue
+		}
 		t.Run(fmt.Sprintf("copies_%d", copies), func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) session.Store {
+			c := storetest.Config{}
+			if copies != 2 || testing.Short() {
+				c.Schedules = 5
+			}
+			c.Run(t, func(t *testing.T) session.Store {
 				return running(t, address, &memcachedstore.Options{Copies: copies})
 			})
 		})
@@ -150,7 +122,11 @@ func TestConformance(t *testing.T) {
 func TestSessions(t *testing.T) {
 	g := startGroup(t, 3)
 	var n atomic.Int64
-	sessiontest.Run(t, func(t *testing.T) session.Store {
+	c := sessiontest.Config{}
+	if testing.Short() {
+		c.Schedules = 20
+	}
+	c.Run(t, func(t *testing.T) session.Store {
 		return open(t, g.url(), &memcachedstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1))})
 	})
 }

@@ -403,7 +403,8 @@ func (v *view) forget() {
 }
 
 // Delete implements session.Store. The nodes remember that it was deleted, so
-// that one which is away cannot bring it back.
+// that one which is away cannot bring it back. It fails while as many nodes of a
+// session are away as there are copies.
 func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -434,7 +435,10 @@ func (s *Store) delete(ctx context.Context, id session.ID) error {
 			silentOnes++
 		}
 	}
-	if best == nil && silentOnes == 0 && v.trouble() == nil {
+	switch {
+	case silentOnes >= v.copies: // they may all come back with it
+		return refuse(v.errs())
+	case best == nil && silentOnes == 0 && v.trouble() == nil:
 		return nil
 	}
 	now := time.Now()

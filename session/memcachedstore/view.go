@@ -62,6 +62,9 @@ func (v *view) ask(ctx context.Context, i int) {
 	defer cancel()
 	s := &v.slots[i]
 	item, err := s.node.client.Get(short, v.key)
+	if errors.Is(err, memcache.ErrUnavailable) && short.Err() == nil {
+		item, err = s.node.client.Get(short, v.key) // a connection that was lost says little about the node
+	}
 	if errors.Is(err, memcache.ErrMiss) {
 		err = nil
 		s.said = miss

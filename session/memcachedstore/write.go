@@ -30,6 +30,9 @@ func (v *view) put(ctx context.Context, i int, e *entry) error {
 	switch {
 	case err == nil:
 		s.said, s.cas, s.e = hit, cas, *e
+	case away(err) && short.Err() == nil: // the connection was lost, not the node?
+		v.ask(ctx, i)
+		return err
 	case away(err):
 		s.said, s.err = silent, err
 	}
@@ -78,15 +81,17 @@ func (v *view) bring(ctx context.Context, i int, e *entry, blinked func() bool) 
 		}
 		err := v.put(ctx, i, e)
 		switch {
-		case err == nil, away(err):
-			return err
+		case err == nil:
+			return nil
+		case away(err) && s.said != silent: // it was asked again, and is there
 		case !moved(err):
 			return err
+		default:
+			s.said = unasked
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.said = unasked
 	}
 }
 
@@ -212,7 +217,7 @@ func (v *view) mend(ctx context.Context, best *entry, hooks *Hooks) (again bool)
 			switch err := errs[i]; {
 			case err == nil:
 				hooks.repaired(v.slots[i].node.addr)
-			case moved(err):
+			case moved(err), away(err) && v.slots[i].said != silent:
 				return true
 			case v.slots[i].said != silent:
 				v.slots[i].said, v.slots[i].err = silent, err
