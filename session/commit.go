@@ -26,7 +26,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 		return s.bad
 	}
 	s.recordWatched()
-	if touch && s.exists && !s.dead && !s.lost && s.frozen == nil {
+	if touch && s.exists && !s.dead && !s.lost && s.frozen == nil && s.counts() {
 		s.rotate()
 	}
 	if s.patch.empty() || s.lost {
@@ -189,7 +189,7 @@ func (p *patch) record(m *Manager, base Record, loaded Attrs, t time.Time) (Reco
 		return Record{}, err
 	}
 	rec := base
-	rec.Attrs = attrs
+	rec.Attrs = m.onlyKept(attrs)
 	rec.Rev = base.Rev.Next()
 	rec.Seen = t
 	if p.renew != nil {
@@ -240,7 +240,7 @@ func (s *Session) loseTo(ctx context.Context, p *patch) {
 // touch moves the idle limit, if that is due: at most once per Idle/10.
 func (s *Session) touch(ctx context.Context) {
 	s.mu.Lock()
-	due := s.exists && !s.lost && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
+	due := s.exists && !s.lost && s.counts() && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
 	id, rec := s.id, s.base
 	s.mu.Unlock()
 	if !due {

@@ -23,6 +23,7 @@ import (
 func (s *Session) CSRFToken() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	if s.frozen != nil || s.dead {
 		return ""
 	}
@@ -43,6 +44,7 @@ func (s *Session) CSRFToken() string {
 func (s *Session) ValidCSRF(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(b) != 2*csrfSize || !s.exists {
 		return false

@@ -62,6 +62,7 @@ func New(store Store, opts *Options) (*Manager, error) {
 	}
 	m.patcher, _ = Capability[Patcher](store)
 	m.placer, _ = Capability[Placer](store)
+	m.tellExpired()
 	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait
 	switch o.Mode {
 	case Coherent:

@@ -64,6 +64,12 @@ type Options struct {
 	// ClearSiteData, if not empty, is sent as the header of that name with the
 	// answer to a log-out, such as `"cache", "storage"`. Default: not sent.
 	ClearSiteData string
+	// Keep says which attributes are kept, by name. One that is not lives for the
+	// request that sets it: it is never stored, what a store has of it is not
+	// read and goes with the next write, and a request that uses no other part of
+	// the session does not count as its use: it does not move the idle limit.
+	// Keep must be pure. Default: all are kept.
+	Keep func(attr string) bool
 	// DetectChanges finds values that were changed in place, without Set: what
 	// Get returned is encoded again at the commit, and compared. It costs an
 	// encoding per value that was read.

@@ -70,6 +70,7 @@ func (r *renewal) apply(m *Manager, rec *Record, t time.Time) {
 func (s *Session) Pending() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	if r := s.patch.renew; r != nil && (r.login || r.pending != "") {
 		return r.pending
 	}
@@ -82,6 +83,7 @@ func (s *Session) Pending() string {
 func (s *Session) Level() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	if r := s.patch.renew; r != nil && r.login {
 		return r.level
 	}

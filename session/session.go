@@ -39,7 +39,11 @@ type Session struct {
 	followed bool       // the client's token is an older one than the record's
 	planned  wire.Token // the next token, if it had to be known early
 	carry    *carriage  // with a Carrier; else nil
-	watched  []watched  // values handed out that may be changed in place
+	unkept   Attrs      // attributes that live for this request; see Options.Keep
+	// unkeptUsed and used say what of the session the request has used: such
+	// attributes, or anything else.
+	unkeptUsed, used bool
+	watched          []watched // values handed out that may be changed in place
 	// cookie says what the client must be told with the next header.
 	cookie cookieAction
 	frozen error // why the session cannot be changed; nil: it can
@@ -66,6 +70,7 @@ func (s *Session) IsNew() bool {
 func (s *Session) Owner() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	if r := s.patch.renew; r != nil && r.login {
 		return r.owner
 	}
@@ -87,6 +92,7 @@ func (s *Session) Rev() Rev { return s.snapshot().Rev }
 func (s *Session) snapshot() Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	return s.base
 }
 
@@ -198,6 +204,10 @@ func (s *Session) end(ctx context.Context, id ID, base *Record) error {
 // record adds a change to the patch. An update function runs without the lock:
 // it may read other attributes of the session.
 func (s *Session) record(o op) {
+	if !s.m.kept(o.name) {
+		s.recordUnkept(o)
+		return
+	}
 	if o.server = o.server && s.m.carries(); o.server && !s.fetch() {
 		return
 	}
@@ -237,11 +247,15 @@ func (s *Session) record(o op) {
 }
 
 func (s *Session) lookup(name string, server bool) ([]byte, bool) {
+	if !s.m.kept(name) {
+		return s.lookupUnkept(name)
+	}
 	if server = server && s.m.carries(); server && !s.fetch() {
 		return nil, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	v, present, _ := s.find(name, server)
 	return v, present
 }

@@ -18,6 +18,9 @@ type watched struct {
 }
 
 func (s *Session) watch(name string, server bool, raw []byte, encode func() ([]byte, error)) {
+	if !s.m.kept(name) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.watched = append(s.watched, watched{name, server && s.m.carries(), raw, encode})

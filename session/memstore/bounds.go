@@ -42,10 +42,12 @@ func (s *Store) sweep() int {
 	s.leases.sweep(time.Now())
 	for i := range s.shards {
 		sh := &s.shards[i]
+		gone := s.expired.list()
 		sh.mu.Lock()
-		n, bytes := sh.reclaim(time.Now(), -1)
+		n, bytes := sh.reclaim(time.Now(), -1, gone)
 		sh.mu.Unlock()
 		s.release(n, bytes)
+		s.expired.tell(gone)
 		total += n
 	}
 	return total

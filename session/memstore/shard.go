@@ -111,7 +111,8 @@ func (sh *shard) reschedule(e *entry) {
 }
 
 // reclaim removes at most limit expired records; a negative limit: all of them.
-func (sh *shard) reclaim(now time.Time, limit int) (count int, bytes int64) {
+// It appends them to gone, if that is not nil.
+func (sh *shard) reclaim(now time.Time, limit int, gone *[]*entry) (count int, bytes int64) {
 	for len(sh.queue) > 0 && count != limit {
 		e := sh.queue[0]
 		if !e.expired(now) {
@@ -119,6 +120,9 @@ func (sh *shard) reclaim(now time.Time, limit int) (count int, bytes int64) {
 		}
 		bytes += sh.remove(e.id, e)
 		count++
+		if gone != nil {
+			*gone = append(*gone, e)
+		}
 	}
 	return count, bytes
 }

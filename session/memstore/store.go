@@ -67,6 +67,8 @@ type Store struct {
 	shards [shardCount]shard
 	index  index
 	leases leases
+
+	expired listeners
 }
 
 // New returns an empty store. It starts nothing; see Run.
@@ -116,18 +118,28 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 }
 
 func (s *Store) create(e *entry) error {
+	gone := s.expired.list()
+	err := s.insert(e, gone)
+	s.expired.tell(gone)
+	return err
+}
+
+func (s *Store) insert(e *entry, gone *[]*entry) error {
 	id := e.id
 	sh := s.shard(id)
 	now := time.Now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	// Two for one, so that without Run the dead never outnumber what is created.
-	s.release(sh.reclaim(now, 2))
+	s.release(sh.reclaim(now, 2, gone))
 	if old := sh.entries[id]; old != nil {
 		if !old.expired(now) {
 			return session.ErrExists
 		}
 		s.release(1, sh.remove(id, old))
+		if gone != nil {
+			*gone = append(*gone, old)
+		}
 	}
 	if !s.reserve(1, e.size()) {
 		return ErrFull

@@ -44,6 +44,7 @@ type Store struct {
 	unflushed unflushed
 	space     space
 	leases    leases
+	expired   listeners
 }
 
 const (

@@ -73,6 +73,7 @@ func (s *Store) sweep(ctx context.Context, now time.Time) (n int, err error) {
 	if err != nil {
 		return 0, explain("sweep", err)
 	}
+	s.expired.tell()
 	return <-removed, nil
 }
 
@@ -126,6 +127,7 @@ func (s *Store) reap(id session.ID, now time.Time) (gone bool, err error) {
 	}
 	// Expired, or damaged so that nobody can say; the index said it had.
 	s.heads.drop(id)
+	s.expired.note(id, value)
 	return true, s.db.Delete(key, pebble.NoSync)
 }
 

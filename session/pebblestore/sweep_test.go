@@ -240,3 +240,32 @@ func TestDamagedIndexHidesNoSession(t *testing.T) {
 		t.Errorf("listed %v, %v", list, err)
 	}
 }
+
+func TestASweepTellsWhatHasExpired(t *testing.T) {
+	s, ctx := fast(t), t.Context()
+	told := map[session.ID]string{}
+	for range 2 { // of several, all are told
+		s.OnExpired(func(id session.ID, rec session.Record) {
+			if _, err := s.Load(ctx, id); !errors.Is(err, session.ErrNotFound) { // no lock is held
+				t.Errorf("what has expired is there: %v", err)
+			}
+			told[id] += rec.Owner
+		})
+	}
+	for i := range 3 {
+		rec := record(time.Duration(i+1) * time.Hour)
+		rec.Owner = "u"
+		if err := s.Create(ctx, numbered(i), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Delete(ctx, numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := sweep(t, s, time.Now().Add(2*time.Hour+3*time.Minute)); got != 1 {
+		t.Errorf("%d were removed, want 1", got)
+	}
+	if len(told) != 1 || told[numbered(0)] != "uu" {
+		t.Errorf("told of %v", told)
+	}
+}

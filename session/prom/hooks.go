@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	events = []string{"created", "renewed", "destroyed", "lost", "taken_over", "dropped", "rollback", "corrupt", "undecodable", "bad_token", "several_tokens"}
+	events = []string{"created", "renewed", "destroyed", "expired", "lost", "taken_over", "dropped", "rollback", "corrupt", "undecodable", "bad_token", "several_tokens"}
 	stages = []string{beforeHandler, beforeCommit}
 	ops    = []string{"create", "delete", "epoch", "index", "list", "load", "patch", "revoke", "touch", "unindex", "update", other}
 )
@@ -62,6 +62,7 @@ func Hooks(reg prometheus.Registerer) (session.Hooks, error) {
 		Created:       count("created"),
 		Renewed:       count("renewed"),
 		Destroyed:     count("destroyed"),
+		Expired:       count("expired"),
 		Conflict:      func(context.Context, session.Info) { conflicts.Inc() },
 		Lost:          count("lost"),
 		TakenOver:     count("taken_over"),

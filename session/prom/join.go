@@ -16,6 +16,7 @@ func Join(a, b session.Hooks) session.Hooks {
 		Created:       both(a.Created, b.Created),
 		Renewed:       both(a.Renewed, b.Renewed),
 		Destroyed:     both(a.Destroyed, b.Destroyed),
+		Expired:       both(a.Expired, b.Expired),
 		Conflict:      both(a.Conflict, b.Conflict),
 		Lost:          both(a.Lost, b.Lost),
 		TakenOver:     both(a.TakenOver, b.TakenOver),

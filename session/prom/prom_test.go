@@ -245,6 +245,7 @@ belay_session_events_total{event="corrupt"} 0
 belay_session_events_total{event="created"} 1
 belay_session_events_total{event="destroyed"} 0
 belay_session_events_total{event="dropped"} 0
+belay_session_events_total{event="expired"} 0
 belay_session_events_total{event="lost"} 0
 belay_session_events_total{event="renewed"} 0
 belay_session_events_total{event="rollback"} 0

@@ -17,6 +17,7 @@ var (
 	_ session.Pinger  = (*store)(nil)
 	_ session.Runner  = (*store)(nil)
 	_ session.Placer  = (*store)(nil)
+	_ session.Expirer = (*store)(nil)
 	_ session.Indexer = indexed{}
 )
 
@@ -119,6 +120,17 @@ func (s *store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 // Delete implements session.Store. It asks for no key.
 func (s *store) Delete(ctx context.Context, ids ...session.ID) error {
 	return s.inner.Delete(ctx, ids...)
+}
+
+// OnExpired implements session.Expirer, as far as the inner store does. What
+// expired is not opened: f gets it without attributes.
+func (s *store) OnExpired(f func(session.ID, session.Record)) {
+	if x, ok := session.Capability[session.Expirer](s.inner); ok {
+		x.OnExpired(func(id session.ID, rec session.Record) {
+			rec.Attrs = nil
+			f(id, rec)
+		})
+	}
 }
 
 // Ping implements session.Pinger. A store without Ping is asked for a record
