@@ -7,23 +7,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
+	"io"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// Options of Open. The zero value of each field is its default.
-type Options struct {
-	// Timeout bounds a call whose context has no deadline. Default 2 s.
-	Timeout time.Duration
-}
-
 const (
-	defaultTimeout = 2 * time.Second
-	dialTimeout    = time.Second
+	dialTimeout = time.Second
 	// A silent server is noticed after about the sum of these two.
 	keepAlive     = 250 * time.Millisecond
 	answerTimeout = 750 * time.Millisecond
@@ -31,77 +25,106 @@ const (
 	// One connection, and at most one flush of it in flushEvery: calls that come at
 	// the same time then share system calls, which cost more than all else of a
 	// call. A call that comes alone is not held up.
-	multiplex  = -1 // 0 is rueidis' default, several
-	flushEvery = 20 * time.Microsecond
+	multiplex     = -1 // 0 is rueidis' default, several
+	flushEvery    = 20 * time.Microsecond
+	topologyEvery = 2 * time.Second
 )
 
-// Conn is a client of one server. It is safe for concurrent use.
+// Conn is a client of one server, of the master that sentinels name, or of a
+// cluster. It is safe for concurrent use.
 type Conn struct {
-	option rueidis.ClientOption
-	opts   Options
-	name   string // for errors: the address without password
+	target
+	opts Options
 
-	mu      sync.Mutex
-	client  rueidis.Client
-	closed  bool
-	retired sync.WaitGroup // clients being closed
+	mu        sync.Mutex
+	client    rueidis.Client
+	closed    bool
+	replacing bool
+	retired   sync.WaitGroup // clients being closed or made
 }
 
-// Open connects to redis://user:password@host:6379/0, or rediss:// for TLS. It
-// returns an error if the server does not answer now.
+// Open connects to redis://user:password@host:6379/0, to the master of
+// redis+sentinel://user:password@host:26379,host:26379/master/0, or to
+// redis+cluster://user:password@host:6379,host:6379; with rediss instead of redis by TLS. It
+// returns an error if the server does not answer now, or is one that cannot be used.
 func Open(ctx context.Context, address string, opts *Options) (*Conn, error) {
-	o := Options{}
+	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	if o.Timeout < 0 {
-		return nil, errors.New("redisconn: open: Timeout is negative")
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	option, err := parse(address)
+	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{option: option, opts: o, name: option.InitAddress[0]}
-	if d, ok := ctx.Deadline(); ok {
-		option.Dialer.Timeout = min(option.Dialer.Timeout, max(time.Millisecond, time.Until(d)))
+	t, err := parse(address)
+	if err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("redisconn: open: %w", err)
 	}
-	if c.client, err = rueidis.NewClient(option); err != nil {
-		if c.client != nil {
-			c.client.Close()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
+		defer cancel()
+	}
+	t.tune(o)
+	c := &Conn{target: t, opts: o}
+	option := t.option
+	if d, ok := ctx.Deadline(); ok {
+		option.Dialer.Timeout = min(option.Dialer.Timeout, max(time.Millisecond, time.Until(d)))
+	}
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		if client != nil {
+			client.Close()
 		}
-		return nil, fmt.Errorf("redisconn: open %s: %w", c.name, err)
+		switch timeout, _ := errors.AsType[net.Error](err); {
+		case option.TLSConfig == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+			err = fmt.Errorf("the server closes the connection: perhaps it wants TLS, an address that begins with rediss: %w", err)
+		case option.TLSConfig != nil && timeout != nil && timeout.Timeout():
+			err = fmt.Errorf("no answer: perhaps the server speaks no TLS, and the address must begin with redis: %w", err)
+		}
+		return nil, fmt.Errorf("redisconn: open: %w", c.explain(err))
+	}
+	c.client = client
+	if err := c.check(ctx); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("redisconn: open: %w", err)
 	}
 	return c, nil
 }
 
-// parse never repeats the address in an error: it may hold a password.
-func parse(address string) (rueidis.ClientOption, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return rueidis.ClientOption{}, errors.New("redisconn: not a URL: want redis://user:password@host:6379/0")
+// tune sets what does not depend on the address.
+func (t *target) tune(opts Options) {
+	o := &t.option
+	if o.TLSConfig != nil && opts.TLS != nil {
+		name := o.TLSConfig.ServerName
+		o.TLSConfig = opts.TLS.Clone()
+		if o.TLSConfig.ServerName == "" {
+			o.TLSConfig.ServerName = name
+		}
 	}
-	o, err := rueidis.ParseURL(address)
-	if err != nil {
-		return o, fmt.Errorf("redisconn: %s: not a server's address: want redis://user:password@host:6379/0", u.Redacted())
-	}
-	o.ForceSingleClient = true
 	o.DisableCache = true
 	o.DisableRetry = true // Do retries, and knows how often
 	o.Dialer.Timeout = dialTimeout
 	o.Dialer.KeepAlive = keepAlive
 	o.ConnWriteTimeout = answerTimeout
 	o.PipelineMultiplex, o.MaxFlushDelay = multiplex, flushEvery
+	if t.form == cluster { // there 0 is one for each node
+		o.PipelineMultiplex = 0
+	}
 	o.ReadBufferEachConn, o.WriteBufferEachConn = bufferSize, bufferSize
+	// Of connections that wait for replicas.
+	o.BlockingPoolSize, o.BlockingPoolMinSize, o.BlockingPoolCleanup = 64, 2, time.Minute
 	if o.ClientName == "" {
 		o.ClientName = "belay"
 	}
-	return o, nil
+	o.Sentinel.Dialer, o.Sentinel.TLSConfig, o.Sentinel.ClientName = o.Dialer, o.TLSConfig, o.ClientName
+	o.Sentinel.Username, o.Sentinel.Password = opts.SentinelUser, opts.SentinelPassword
+	// A message that was missed is made up for.
+	o.Sentinel.TopologyRefreshInterval = topologyEvery
+	o.ClusterOption.ShardsRefreshInterval = topologyEvery
 }
 
 // Close ends the connections once the calls under way are done.
@@ -124,33 +147,28 @@ func (c *Conn) current() rueidis.Client {
 }
 
 // replace gives later calls new connections instead of those of old, which are
-// closed when the calls on them are done.
+// closed when the calls on them are done. It does not wait. A cluster's client
+// finds the right node by itself.
 func (c *Conn) replace(old rueidis.Client) {
-	if c.current() != old {
-		return
-	}
-	// With ForceSingleClient the client is good even if the first dial fails.
-	fresh, _ := rueidis.NewClient(c.option)
-	if fresh == nil {
-		return
-	}
 	c.mu.Lock()
-	unwanted := fresh
-	if c.client == old && !c.closed {
-		c.client, unwanted = fresh, old
+	defer c.mu.Unlock()
+	if c.form == cluster || c.client != old || c.closed || c.replacing {
+		return
 	}
-	c.retired.Go(unwanted.Close)
-	c.mu.Unlock()
-}
-
-// refused reports whether an answer means that the command was not carried out
-// and that this node or this connection is the wrong one for now.
-func refused(err *rueidis.RedisError) bool {
-	text := err.Error()
-	for _, prefix := range [...]string{"READONLY", "MASTERDOWN", "LOADING", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"} {
-		if strings.HasPrefix(text, prefix) {
-			return true
+	c.replacing = true
+	c.retired.Go(func() {
+		// One server's client is good even if the first dial fails. Sentinels may
+		// have no master to name yet: then the old one stays, and is refused again.
+		fresh, err := rueidis.NewClient(c.option)
+		unwanted := fresh
+		c.mu.Lock()
+		c.replacing = false
+		if fresh != nil && (err == nil || c.form == standalone) && !c.closed {
+			c.client, unwanted = fresh, old
 		}
-	}
-	return false
+		c.mu.Unlock()
+		if unwanted != nil {
+			unwanted.Close()
+		}
+	})
 }

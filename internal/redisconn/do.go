@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -19,10 +18,6 @@ const (
 	firstPause = 10 * time.Millisecond
 	lastPause  = 500 * time.Millisecond
 )
-
-// ErrMemory: the server refused a write because it is at its maxmemory.
-// Nothing was written.
-var ErrMemory = errors.New("redis is at its maxmemory: raise it, or add a node")
 
 // Result is an answer.
 type Result struct {
@@ -46,9 +41,9 @@ func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Com
 
 // Script runs a script, again if need be: it must be idempotent. The keys must
 // lie in one slot.
-func (c *Conn) Script(ctx context.Context, script *rueidis.Lua, keys []string, args ...string) Result {
+func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		return script.Exec(ctx, client, keys, args)
+		return script.lua.Exec(ctx, client, keys, args)
 	})
 }
 
@@ -74,13 +69,15 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(redisErr)}
 		case isRedis:
 			c.replace(client)
-		case !isRedis && c.isClosed():
+		case errors.Is(err, ErrReplicas):
+			return Result{RedisResult: answer, Repeated: true, err: c.explain(err)}
+		case c.isClosed():
 			return Result{Repeated: repeated, err: fmt.Errorf("redis %s: the connection was closed", c.name)}
 		case !notSent(err):
 			repeated = true
 		}
 		if e := wait(ctx, pause); e != nil {
-			return Result{RedisResult: answer, Repeated: repeated, err: fmt.Errorf("redis %s: %w: %w", c.name, e, err)}
+			return Result{RedisResult: answer, Repeated: repeated, err: fmt.Errorf("%w: %w", e, c.explain(err))}
 		}
 	}
 }
@@ -104,15 +101,8 @@ func (c *Conn) isClosed() bool {
 }
 
 // notSent reports whether an error means that the command never left: no
-// connection was made, or the client had been replaced meanwhile.
+// connection was made.
 func notSent(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" || errors.Is(err, rueidis.ErrClosing)
-}
-
-func (c *Conn) explain(err *rueidis.RedisError) error {
-	if strings.HasPrefix(err.Error(), "OOM") {
-		return fmt.Errorf("redis %s: %w", c.name, ErrMemory)
-	}
-	return fmt.Errorf("redis %s: %w", c.name, err)
+	return ok && op.Op == "dial"
 }

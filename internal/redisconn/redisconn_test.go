@@ -20,7 +20,12 @@ import (
 
 func open(t *testing.T, url string) *redisconn.Conn {
 	t.Helper()
-	c, err := redisconn.Open(t.Context(), url, nil)
+	return openWith(t, url, nil)
+}
+
+func openWith(t *testing.T, url string, opts *redisconn.Options) *redisconn.Conn {
+	t.Helper()
+	c, err := redisconn.Open(within(t, 20*time.Second), url, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func (c *Cluster) join() {
 }
 
 func (c *Cluster) sees(n Redis, want int) error {
-	answer, err := n.Do("CLUSTER", "NODES")
+	answer, err := n.brief("CLUSTER", "NODES")
 	if err != nil {
 		return err
 	}
@@ -97,14 +97,14 @@ func (c *Cluster) AwaitWhole() {
 	c.t.Helper()
 	for _, n := range c.Nodes {
 		await(c.t, "a node says that the cluster is whole", func() error {
-			info := respPairs(first(n.Do("CLUSTER", "INFO")))
+			info := respPairs(first(n.brief("CLUSTER", "INFO")))
 			if info["cluster_state"] != "ok" || info["cluster_slots_ok"] != "16384" {
 				return fmt.Errorf("%s: state %s, %s slots", n.Addr(), info["cluster_state"], info["cluster_slots_ok"])
 			}
 			if err := c.sees(n, len(c.Nodes)); err != nil {
 				return err
 			}
-			r := respPairs(first(n.Do("INFO", "replication")))
+			r := respPairs(first(n.brief("INFO", "replication")))
 			if r["role"] == "slave" && r["master_link_status"] != "up" || r["role"] == "master" && r["connected_slaves"] == "0" {
 				return fmt.Errorf("%s: %s, link %s, %s replicas", n.Addr(), r["role"], r["master_link_status"], r["connected_slaves"])
 			}
@@ -129,7 +129,7 @@ func (c *Cluster) MasterOf(key string) Redis {
 	await(c.t, "a node serves the key", func() error {
 		for _, n := range c.Nodes {
 			// A node that is not the right one answers MOVED; a replica as well.
-			if _, err := n.Do("EXISTS", key); err == nil {
+			if _, err := n.brief("EXISTS", key); err == nil {
 				master = n
 				return nil
 			}

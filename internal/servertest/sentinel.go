@@ -25,7 +25,7 @@ type Group struct {
 type GroupOptions struct {
 	Replicas        int           // default 1; at least one
 	DownAfter       time.Duration // of silence, until a node counts as down; default 1.5 s
-	FailoverTimeout time.Duration // default 10 s
+	FailoverTimeout time.Duration // the next fail-over begins after twice that; default 3 s
 	Args            []string      // of the nodes, like those of StartRedis
 	SentinelArgs    []string      // of the sentinels
 	SentinelUser    string        // whom they log in as at the nodes, without password
@@ -39,7 +39,7 @@ func StartGroup(t testing.TB, o GroupOptions) *Group {
 		o.DownAfter = 1500 * time.Millisecond
 	}
 	if o.FailoverTimeout == 0 {
-		o.FailoverTimeout = 10 * time.Second
+		o.FailoverTimeout = 3 * time.Second
 	}
 	g := &Group{t: t}
 	password := valueOf(o.Args, "--requirepass")
@@ -119,7 +119,7 @@ func (g *Group) Master() Redis {
 	await(g.t, "the sentinels agree on a master", func() error {
 		votes := make(map[int]int)
 		for _, s := range g.Sentinels {
-			answer, _ := s.Do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SentinelName)
+			answer, _ := s.brief("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SentinelName)
 			if addr, ok := answer.([]any); ok && len(addr) == 2 {
 				port, _ := strconv.Atoi(fmt.Sprint(addr[1]))
 				votes[port]++
@@ -129,7 +129,7 @@ func (g *Group) Master() Redis {
 			if votes[n.Port()]*2 <= len(g.Sentinels) {
 				continue
 			}
-			role, err := n.Do("ROLE")
+			role, err := n.brief("ROLE") // it may be frozen
 			if list, ok := role.([]any); !ok || len(list) == 0 || list[0] != "master" {
 				return fmt.Errorf("%s answers to ROLE: %v, %w", n.Addr(), role, err)
 			}

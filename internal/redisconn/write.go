@@ -1,0 +1,111 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisconn
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Script is a script that runs on the server. It is safe for concurrent use.
+type Script struct {
+	lua       *rueidis.Lua
+	body, sha string
+}
+
+// NewScript makes a script of its source.
+func NewScript(source string) *Script {
+	sum := sha1.Sum([]byte(source)) // what the server calls it by
+	return &Script{lua: rueidis.NewLuaScript(source), body: source, sha: hex.EncodeToString(sum[:])}
+}
+
+// Write is Do, and with Options.Replicas done only when so many replicas have what
+// it wrote: ErrReplicas if they do not. The same holds for all that was written
+// before it.
+func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
+	if c.opts.Replicas == 0 {
+		return c.Do(ctx, build)
+	}
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		return c.waited(ctx, client, build)
+	})
+}
+
+// WriteScript is Script with the promise of Write.
+func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, args ...string) Result {
+	if c.opts.Replicas == 0 {
+		return c.Script(ctx, script, keys, args...)
+	}
+	eval := func(name, text string) func(b rueidis.Builder) rueidis.Completed {
+		return func(b rueidis.Builder) rueidis.Completed {
+			if name == "EVALSHA" {
+				return b.Evalsha().Sha1(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+			}
+			return b.Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		}
+	}
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		answer := c.waited(ctx, client, eval("EVALSHA", script.sha))
+		if err, ok := rueidis.IsRedisErr(answer.Error()); ok && err.IsNoScript() {
+			answer = c.waited(ctx, client, eval("EVAL", script.body))
+		}
+		return answer
+	})
+}
+
+// waited sends a command and WAIT on one connection: on two, nothing would be
+// waited for. The server's WAIT is for all that was written when the command
+// before it ended, so it also counts for a command that is sent a second time and
+// finds its work done.
+func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b rueidis.Builder) rueidis.Completed) rueidis.RedisResult {
+	limit := c.opts.ReplicaTimeout
+	if d, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(d))
+	}
+	// A silent server takes no more than one try's time.
+	try, cancel := context.WithTimeout(ctx, limit+answerTimeout)
+	defer cancel()
+	wait := client.B().Wait().Numreplicas(int64(c.opts.Replicas)).Timeout(max(1, limit.Milliseconds())).Build()
+	both := []rueidis.Completed{build(client.B()), wait}
+	var answers []rueidis.RedisResult
+	if c.form == cluster {
+		answers = onOneNode(try, client, both)
+	} else {
+		answers = client.DoMulti(try, both...)
+	}
+	if answers[0].Error() != nil && !rueidis.IsRedisNil(answers[0].Error()) {
+		return answers[0]
+	}
+	n, err := answers[1].AsInt64()
+	if _, ok := rueidis.IsRedisErr(err); ok {
+		return rueidis.NewErrorResult(fmt.Errorf("%w: WAIT: %w", ErrReplicas, err))
+	}
+	switch {
+	case err != nil: // lost: the command's answer does not help without it
+		return answers[1]
+	case n < int64(c.opts.Replicas):
+		return rueidis.NewErrorResult(fmt.Errorf("%w: %d of %d, after %v", ErrReplicas, n, c.opts.Replicas, limit))
+	}
+	return answers[0]
+}
+
+// onOneNode is for clusters: their clients send commands one by one to where they
+// belong, and WAIT belongs nowhere.
+func onOneNode(ctx context.Context, client rueidis.Client, both []rueidis.Completed) []rueidis.RedisResult {
+	node, release := client.Dedicate()
+	defer release()
+	answers := node.DoMulti(ctx, both...)
+	for _, a := range answers {
+		if a.NonRedisError() != nil && !rueidis.IsRedisNil(a.Error()) {
+			node.Close() // an answer may still come
+			break
+		}
+	}
+	return answers
+}
