@@ -127,6 +127,9 @@ func (t *target) tune(opts Options) {
 	o.ClusterOption.ShardsRefreshInterval = topologyEvery
 }
 
+// Cluster reports whether keys that belong together must lie in one slot.
+func (c *Conn) Cluster() bool { return c.form == cluster }
+
 // Close ends the connections once the calls under way are done.
 func (c *Conn) Close() {
 	c.mu.Lock()

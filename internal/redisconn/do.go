@@ -34,20 +34,22 @@ func (r Result) Err() error { return r.err }
 // Do builds and sends a command, again if need be: it must be idempotent. build
 // is called once for each sending.
 func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		return client.Do(ctx, build(client.B()))
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+		return client.Do(ctx, build(client.B())), nil
 	})
 }
 
 // Script runs a script, again if need be: it must be idempotent. The keys must
 // lie in one slot.
 func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		return script.lua.Exec(ctx, client, keys, args)
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+		return script.lua.Exec(ctx, client, keys, args), nil
 	})
 }
 
-func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Client) rueidis.RedisResult) Result {
+// call sends until there is an answer. An error of send itself comes with an answer
+// that is not to be trusted to last.
+func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Client) (rueidis.RedisResult, error)) Result {
 	if err := ctx.Err(); err != nil {
 		return Result{err: err}
 	}
@@ -59,18 +61,18 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 	repeated := false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client := c.current()
-		answer := send(ctx, client)
+		answer, short := send(ctx, client)
 		err := answer.Error()
 		redisErr, isRedis := rueidis.IsRedisErr(err)
 		switch {
+		case short != nil:
+			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(short)}
 		case err == nil || rueidis.IsRedisNil(err):
 			return Result{RedisResult: answer, Repeated: repeated}
 		case isRedis && !refused(redisErr):
 			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(redisErr)}
 		case isRedis:
 			c.replace(client)
-		case errors.Is(err, ErrReplicas):
-			return Result{RedisResult: answer, Repeated: true, err: c.explain(err)}
 		case c.isClosed():
 			return Result{Repeated: repeated, err: fmt.Errorf("redis %s: the connection was closed", c.name)}
 		case !notSent(err):

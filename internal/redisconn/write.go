@@ -26,13 +26,13 @@ func NewScript(source string) *Script {
 }
 
 // Write is Do, and with Options.Replicas done only when so many replicas have what
-// it wrote: ErrReplicas if they do not. The same holds for all that was written
-// before it.
+// it wrote: else ErrReplicas, and the answer all the same. So it is for all that
+// was written before it.
 func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
 	if c.opts.Replicas == 0 {
 		return c.Do(ctx, build)
 	}
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		return c.waited(ctx, client, build)
 	})
 }
@@ -50,12 +50,12 @@ func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, a
 			return b.Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		}
 	}
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		answer := c.waited(ctx, client, eval("EVALSHA", script.sha))
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+		answer, short := c.waited(ctx, client, eval("EVALSHA", script.sha))
 		if err, ok := rueidis.IsRedisErr(answer.Error()); ok && err.IsNoScript() {
-			answer = c.waited(ctx, client, eval("EVAL", script.body))
+			return c.waited(ctx, client, eval("EVAL", script.body))
 		}
-		return answer
+		return answer, short
 	})
 }
 
@@ -63,7 +63,7 @@ func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, a
 // waited for. The server's WAIT is for all that was written when the command
 // before it ended, so it also counts for a command that is sent a second time and
 // finds its work done.
-func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b rueidis.Builder) rueidis.Completed) rueidis.RedisResult {
+func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b rueidis.Builder) rueidis.Completed) (rueidis.RedisResult, error) {
 	limit := c.opts.ReplicaTimeout
 	if d, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(d))
@@ -80,19 +80,19 @@ func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b r
 		answers = client.DoMulti(try, both...)
 	}
 	if answers[0].Error() != nil && !rueidis.IsRedisNil(answers[0].Error()) {
-		return answers[0]
+		return answers[0], nil
 	}
 	n, err := answers[1].AsInt64()
 	if _, ok := rueidis.IsRedisErr(err); ok {
-		return rueidis.NewErrorResult(fmt.Errorf("%w: WAIT: %w", ErrReplicas, err))
+		return answers[0], fmt.Errorf("%w: WAIT: %w", ErrReplicas, err)
 	}
 	switch {
 	case err != nil: // lost: the command's answer does not help without it
-		return answers[1]
+		return answers[1], nil
 	case n < int64(c.opts.Replicas):
-		return rueidis.NewErrorResult(fmt.Errorf("%w: %d of %d, after %v", ErrReplicas, n, c.opts.Replicas, limit))
+		return answers[0], fmt.Errorf("%w: %d of %d, after %v", ErrReplicas, n, c.opts.Replicas, limit)
 	}
-	return answers[0]
+	return answers[0], nil
 }
 
 // onOneNode is for clusters: their clients send commands one by one to where they

@@ -21,5 +21,5 @@ func ExampleOpen() {
 		return
 	}
 	defer store.Close()
-	// Output: redisstore: session: store unavailable: redisconn: open 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused
+	// Output: redisstore: session: store unavailable: redisconn: open: redis 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused
 }

@@ -36,14 +36,10 @@ func (s *Store) ownerKeys(owner string) []string {
 
 // Index implements session.Indexer. The times of entries are the server's.
 func (s *Store) Index(ctx context.Context, owner string, id session.ID, until time.Time) (session.Entry, error) {
-	res := s.conn.Script(ctx, s.scripts.index, s.ownerKeys(owner),
+	text, _, err := s.write(ctx, "index", s.scripts.index, s.ownerKeys(owner),
 		entryPrefix+id.Key(), millis(until), nonce(), strconv.FormatInt(untilSlack.Milliseconds(), 10))
-	if err := res.Err(); err != nil {
-		return session.Entry{}, unavailable("index", err)
-	}
-	text, err := res.ToString()
 	if err != nil {
-		return session.Entry{}, unavailable("index", err)
+		return session.Entry{}, err
 	}
 	e, _, err := parseEntry(id, strings.TrimPrefix(text, string(verdictDone)))
 	return e, err
@@ -58,10 +54,8 @@ func (s *Store) Unindex(ctx context.Context, owner string, ids ...session.ID) er
 	for i, id := range ids {
 		fields[i] = entryPrefix + id.Key()
 	}
-	if err := s.conn.Script(ctx, s.scripts.unindex, s.ownerKeys(owner), fields...).Err(); err != nil {
-		return unavailable("unindex", err)
-	}
-	return nil
+	_, _, err := s.write(ctx, "unindex", s.scripts.unindex, s.ownerKeys(owner), fields...)
+	return err
 }
 
 // Entries implements session.Indexer.
@@ -120,10 +114,8 @@ func (s *Store) Epoch(ctx context.Context, owner string) (uint64, error) {
 
 // RaiseEpoch implements session.Indexer. It works on a full server too.
 func (s *Store) RaiseEpoch(ctx context.Context, owner string) error {
-	if err := s.conn.Script(ctx, s.scripts.raise, s.ownerKeys(owner)).Err(); err != nil {
-		return unavailable("raise epoch", err)
-	}
-	return nil
+	_, _, err := s.write(ctx, "raise epoch", s.scripts.raise, s.ownerKeys(owner))
+	return err
 }
 
 // errEntry: to leave out what cannot be read would be to leave a session alive

@@ -67,14 +67,10 @@ func (s *Store) Lock(ctx context.Context, id session.ID, ttl time.Duration) (ses
 }
 
 func (s *Store) lock(ctx context.Context, id session.ID, ttl time.Duration, nonce string) (session.Lease, error) {
-	res := s.conn.Script(ctx, s.scripts.lock, s.leaseKeys(id), nonce, wholeMillis(ttl), wholeMillis(leaseKept))
-	if err := res.Err(); err != nil {
-		return 0, unavailable("lock", err)
-	}
-	text, err := res.ToString()
+	text, _, err := s.write(ctx, "lock", s.scripts.lock, s.leaseKeys(id), nonce, wholeMillis(ttl), wholeMillis(leaseKept))
 	switch {
 	case err != nil:
-		return 0, unavailable("lock", err)
+		return 0, err
 	case verdict(text[:1]) == verdictExists:
 		return 0, session.ErrLocked
 	}
@@ -87,14 +83,10 @@ func (s *Store) lock(ctx context.Context, id session.ID, ttl time.Duration, nonc
 
 // Extend implements session.Locker. It works on a full server too.
 func (s *Store) Extend(ctx context.Context, id session.ID, l session.Lease, ttl time.Duration) error {
-	res := s.conn.Script(ctx, s.scripts.extend, s.leaseKeys(id), leaseText(l), wholeMillis(ttl), wholeMillis(leaseKept))
-	if err := res.Err(); err != nil {
-		return unavailable("extend", err)
-	}
-	text, err := res.ToString()
+	text, _, err := s.write(ctx, "extend", s.scripts.extend, s.leaseKeys(id), leaseText(l), wholeMillis(ttl), wholeMillis(leaseKept))
 	switch {
 	case err != nil:
-		return unavailable("extend", err)
+		return err
 	case verdict(text) == verdictNotFound:
 		return session.ErrLeaseLost
 	}

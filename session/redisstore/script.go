@@ -3,7 +3,7 @@
 
 package redisstore
 
-import "github.com/redis/rueidis"
+import "github.com/belay-ha/belay/internal/redisconn"
 
 // verdict is the first byte of what a script returns.
 type verdict string
@@ -18,25 +18,25 @@ const (
 )
 
 type scripts struct {
-	create, update, patch, touch *rueidis.Lua // on a session
-	index, unindex, raise        *rueidis.Lua // on an owner
-	lock, extend, unlock         *rueidis.Lua // on a lease
+	create, update, patch, touch *redisconn.Script // on a session
+	index, unindex, raise        *redisconn.Script // on an owner
+	lock, extend, unlock         *redisconn.Script // on a lease
 }
 
 func newScripts() scripts {
 	return scripts{
-		create: rueidis.NewLuaScript(luaHead + luaCreate + luaWrite),
-		update: rueidis.NewLuaScript(luaHead + luaUpdate + luaWrite),
-		patch:  rueidis.NewLuaScript(luaHead + luaPatch),
-		touch:  rueidis.NewLuaScript(luaHead + luaTouch),
+		create: redisconn.NewScript(luaHead + luaCreate + luaWrite),
+		update: redisconn.NewScript(luaHead + luaUpdate + luaWrite),
+		patch:  redisconn.NewScript(luaHead + luaPatch),
+		touch:  redisconn.NewScript(luaHead + luaTouch),
 
-		index:   rueidis.NewLuaScript(luaClock + luaIndex + luaKeep),
-		unindex: rueidis.NewLuaScript(luaClock + luaUnindex + luaKeep),
-		raise:   rueidis.NewLuaScript(luaClock + luaRaise + luaKeep),
+		index:   redisconn.NewScript(luaClock + luaIndex + luaKeep),
+		unindex: redisconn.NewScript(luaClock + luaUnindex + luaKeep),
+		raise:   redisconn.NewScript(luaClock + luaRaise + luaKeep),
 
-		lock:   rueidis.NewLuaScript(luaLease + luaLock),
-		extend: rueidis.NewLuaScript(luaLease + luaExtend),
-		unlock: rueidis.NewLuaScript(luaLease + luaUnlock),
+		lock:   redisconn.NewScript(luaLease + luaLock),
+		extend: redisconn.NewScript(luaLease + luaExtend),
+		unlock: redisconn.NewScript(luaLease + luaUnlock),
 	}
 }
 

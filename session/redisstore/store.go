@@ -24,43 +24,11 @@ var (
 	_ session.Indexer = (*Store)(nil)
 )
 
-// Options of Open. The zero value of each field is its default.
-type Options struct {
-	// Prefix begins every key; the part of the session or of its owner follows in
-	// braces, so that all that belongs to one of them lies in one slot. Default
-	// "belay:s:".
-	Prefix string
-	// Timeout bounds a call whose context has no deadline. Default 2 s.
-	Timeout time.Duration
-}
-
-const defaultPrefix = "belay:s:"
-
 // Store is a session.Store in Redis. It is safe for concurrent use.
 type Store struct {
 	conn    *redisconn.Conn
 	prefix  string
 	scripts scripts
-}
-
-// Open connects to redis://user:password@host:6379/0 (rediss: with TLS). It
-// fails if the server does not answer; later the Store reconnects by itself.
-func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
-	if o.Prefix == "" {
-		o.Prefix = defaultPrefix
-	}
-	if o.Timeout < 0 {
-		return nil, errors.New("redisstore: open: Timeout is negative")
-	}
-	conn, err := redisconn.Open(ctx, url, &redisconn.Options{Timeout: o.Timeout})
-	if err != nil {
-		return nil, fmt.Errorf("redisstore: %w: %w", session.ErrUnavailable, err)
-	}
-	return &Store{conn: conn, prefix: o.Prefix, scripts: newScripts()}, nil
 }
 
 // Close ends the connections. The Store must not be used afterwards.
@@ -120,27 +88,19 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 	return found.outcome("update", verdict, rec.Rev)
 }
 
-// Touch implements session.Store.
+// Touch implements session.Store. It waits for no replicas: a touch that is lost
+// ends a session early.
 func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) error {
-	verdict, _, err := s.run(ctx, "touch", s.scripts.touch, id, []string{nowMillis(), millis(expires)})
-	if err == nil && verdict == verdictNotFound {
-		err = session.ErrNotFound
-	}
-	return err
-}
-
-// Delete implements session.Store, in one command.
-func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = s.key(id)
-	}
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Unlink().Key(keys...).Build() })
+	res := s.conn.Script(ctx, s.scripts.touch, []string{s.key(id)}, nowMillis(), millis(expires))
 	if err := res.Err(); err != nil {
-		return unavailable("delete", err)
+		return unavailable("touch", err)
+	}
+	text, err := res.ToString()
+	switch {
+	case err != nil:
+		return unavailable("touch", err)
+	case verdict(text) == verdictNotFound:
+		return session.ErrNotFound
 	}
 	return nil
 }
@@ -160,23 +120,40 @@ type finding struct {
 	repeated bool
 }
 
-func (s *Store) run(ctx context.Context, op string, script *rueidis.Lua, id session.ID, args []string) (verdict, finding, error) {
-	res := s.conn.Script(ctx, script, []string{s.key(id)}, args...)
-	if err := res.Err(); err != nil {
-		return "", finding{}, unavailable(op, err)
-	}
-	text, err := res.ToString()
+// run runs a script that writes a session.
+func (s *Store) run(ctx context.Context, op string, script *redisconn.Script, id session.ID, args []string) (verdict, finding, error) {
+	text, f, err := s.write(ctx, op, script, []string{s.key(id)}, args...)
 	if err != nil {
-		return "", finding{}, unavailable(op, err)
+		return "", finding{}, err
 	}
 	v, rev := verdict(text[:1]), text[1:]
-	f := finding{repeated: res.Repeated}
 	if v == verdictConflict {
 		if f.rev, err = parseRev(rev); err != nil {
 			return "", f, session.ErrCorrupt
 		}
 	}
 	return v, f, nil
+}
+
+// write runs a script whose work is done when enough replicas have it. What it
+// did not do needs none.
+func (s *Store) write(ctx context.Context, op string, script *redisconn.Script, keys []string, args ...string) (string, finding, error) {
+	res := s.conn.WriteScript(ctx, script, keys, args...)
+	err := res.Err()
+	lonely := errors.Is(err, redisconn.ErrReplicas)
+	if err != nil && !lonely {
+		return "", finding{}, unavailable(op, err)
+	}
+	text, e := res.ToString()
+	switch {
+	case e != nil:
+		return "", finding{}, unavailable(op, e)
+	case text == "":
+		return "", finding{}, unavailable(op, errors.New("the server's answer is empty"))
+	case lonely && verdict(text[:1]) == verdictDone:
+		return "", finding{}, unavailable(op, err)
+	}
+	return text, finding{repeated: res.Repeated}, nil
 }
 
 // argsOf are the arguments of a script that writes a whole record.

@@ -53,7 +53,8 @@ type Faults struct {
 	// LosesOnEmpty: sessions may be missing after a server came back empty. Default:
 	// others have them all.
 	LosesOnEmpty bool
-	// LosesTouches: what a touch wrote may be missing after a kill.
+	// LosesTouches: what a touch wrote may be missing after a server was killed or
+	// frozen.
 	LosesTouches bool
 	// Serves: while one server is away the others serve, after a while. Default:
 	// calls may fail for as long.
@@ -155,7 +156,7 @@ func (f Faults) harms(i int) []harm {
 	}
 	add(harm{name: "killed", begin: call(s.Kill), end: call(s.Restart), loses: f.LosesOnKill, touches: f.LosesTouches, away: true}, s.Kill, s.Restart)
 	add(harm{name: "restarted empty", begin: call(s.Kill), end: call(s.RestartEmpty), loses: f.LosesOnEmpty, touches: f.LosesTouches, away: true}, s.Kill, s.RestartEmpty)
-	add(harm{name: "frozen", begin: call(s.Freeze), end: call(s.Thaw), away: true}, s.Freeze, s.Thaw)
+	add(harm{name: "frozen", begin: call(s.Freeze), end: call(s.Thaw), touches: f.LosesTouches, away: true}, s.Freeze, s.Thaw)
 	add(harm{name: "answering errors", begin: call(s.Fail), end: call(s.Heal)}, s.Fail, s.Heal)
 	if s.Addr == "" {
 		return list

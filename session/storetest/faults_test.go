@@ -34,7 +34,7 @@ func (r *remote) call(ctx context.Context, req request) (answer, error) {
 	if r.has("gives up for good") && r.spoilt.Load() {
 		return answer{}, session.ErrUnavailable
 	}
-	if !r.has("sends again without saying so") {
+	if !r.has("sends again without saying so") && !(r.has("sends a lock again without saying so") && req.Op == "lock") {
 		req.Nonce = crand.Text()
 	}
 	if req.Op == "load" || req.Op == "epoch" || req.Op == "entries" {
@@ -246,6 +246,7 @@ func TestEveryFaultIsTried(t *testing.T) {
 func TestFaultsCatchEachFlaw(t *testing.T) {
 	for flaw, catch := range map[string]struct{ by, says string }{
 		"sends again without saying so":             {"lost create", "take his own write for another's"},
+		"sends a lock again without saying so":      {"lost lock", "take his own write for another's"},
 		"takes an error for success":                {"cut off", ""},
 		"takes silence for absence":                 {"cut off", "not found"},
 		"writes again what is missing":              {"restarted empty", "gone"},

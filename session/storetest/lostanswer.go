@@ -23,8 +23,8 @@ type lostAnswerOp struct {
 	done func(rec session.Record, err error) bool
 	// absent: there is no record before.
 	absent bool
-	// reads: it changes nothing, so an error is no riddle.
-	reads bool
+	// able reports whether the store can do it at all; nil: each can.
+	able func(s session.Store) bool
 }
 
 func lostAnswerOps() []lostAnswerOp {
@@ -63,13 +63,54 @@ func lostAnswerOps() []lostAnswerOp {
 			done: func(_ session.Record, err error) bool { return errors.Is(err, session.ErrNotFound) },
 		},
 		{
-			name: "load", reads: true,
+			name: "load",
 			call: func(ctx context.Context, s session.Store, id session.ID, base session.Record) error {
 				got, err := s.Load(ctx, id)
 				if err != nil {
 					return err
 				}
 				return diff(got, base)
+			},
+			done: func(session.Record, error) bool { return true },
+		},
+		{
+			name: "patch",
+			able: func(s session.Store) bool { _, ok := session.Capability[session.Patcher](s); return ok },
+			call: func(ctx context.Context, s session.Store, id session.ID, base session.Record) error {
+				p, _ := session.Capability[session.Patcher](s)
+				upd := later(base)
+				set := session.Attrs{{Name: "n", Value: []byte("after")}}
+				err := p.Patch(ctx, id, session.Patch{IfRev: base.Rev, Rev: upd.Rev, Seen: upd.Seen, Expires: upd.Expires, Set: set})
+				if errors.Is(err, errors.ErrUnsupported) { // a wrapper
+					return s.Update(ctx, id, upd, base.Rev)
+				}
+				return err
+			},
+			done: func(rec session.Record, err error) bool { return err == nil && rec.Rev.N == 2 },
+		},
+		{
+			name: "index",
+			able: func(s session.Store) bool { _, ok := session.Capability[session.Indexer](s); return ok },
+			call: func(ctx context.Context, s session.Store, id session.ID, base session.Record) error {
+				ix, _ := session.Capability[session.Indexer](s)
+				if _, err := ix.Index(ctx, id.Key(), id, base.Expires); err != nil {
+					return err
+				}
+				list, err := ix.Entries(ctx, id.Key())
+				if err == nil && len(list) != 1 {
+					err = fmt.Errorf("%d entries of one session", len(list))
+				}
+				return err
+			},
+			done: func(session.Record, error) bool { return true },
+		},
+		{
+			name: "lock",
+			able: func(s session.Store) bool { _, ok := session.Capability[session.Locker](s); return ok },
+			call: func(ctx context.Context, s session.Store, id session.ID, _ session.Record) error {
+				l, _ := session.Capability[session.Locker](s)
+				_, err := l.Lock(ctx, id, faultLease)
+				return err
 			},
 			done: func(session.Record, error) bool { return true },
 		},
@@ -94,6 +135,9 @@ func (f Faults) lostAnswers(t testing.TB, op lostAnswerOp) error {
 		defer close1()
 		clean, close2 := f.Open(t, direct)
 		defer close2()
+		if op.able != nil && !op.able(clean) {
+			return nil
+		}
 		for after := range mostAnswers {
 			lost, err := f.loseAnswer(ctx, op, after, relays, harmed, clean)
 			if err != nil {

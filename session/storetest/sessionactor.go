@@ -155,7 +155,7 @@ func (a *sessionActor) update(ctx context.Context, s *tracked) (bool, error) {
 	upd := next(rec, "n", a.value())
 	upd.CAS = rec.CAS
 	unknown := len(s.possible) > 0
-	err = a.call(ctx, func(ctx context.Context) error { return a.store.Update(ctx, s.id, upd, rec.Rev) })
+	err = a.call(ctx, func(ctx context.Context) error { return a.write(ctx, s.id, rec, upd) })
 	switch {
 	case err == nil:
 		s.rec, s.possible, s.mayGo = upd, nil, s.mayGo && s.dying
@@ -171,6 +171,20 @@ func (a *sessionActor) update(ctx context.Context, s *tracked) (bool, error) {
 		return false, fmt.Errorf("update of %v: a conflict, though nobody else writes: its own write, sent again?", rec.Rev)
 	}
 	return false, fmt.Errorf("update: undocumented error: %w", err)
+}
+
+// write makes upd of rec, by a patch every other time if the store can.
+func (a *sessionActor) write(ctx context.Context, id session.ID, rec, upd session.Record) error {
+	if p, ok := session.Capability[session.Patcher](a.store); ok && a.rng.IntN(2) == 0 {
+		n, _ := upd.Attrs.Get("n")
+		err := p.Patch(ctx, id, session.Patch{
+			IfRev: rec.Rev, Rev: upd.Rev, Seen: upd.Seen, Expires: upd.Expires, Set: session.Attrs{{Name: "n", Value: n}},
+		})
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return a.store.Update(ctx, id, upd, rec.Rev)
 }
 
 func (a *sessionActor) touch(ctx context.Context, s *tracked) (bool, error) {

@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belay-ha/belay/internal/redisconn"
+	"github.com/belay-ha/belay/session"
+)
+
+// Options of Open. The zero value of each field is its default.
+type Options struct {
+	// Prefix begins every key; the part of the session or of its owner follows in
+	// braces, so that all that belongs to one of them lies in one slot. Default
+	// "belay:s:".
+	Prefix string
+	// Timeout bounds a call whose context has no deadline. Default 2 s.
+	Timeout time.Duration
+	// TLS for an address that begins with rediss. Default: the system's roots, the
+	// name in the address, TLS 1.2 or newer.
+	TLS *tls.Config
+	// SentinelUser and SentinelPassword are for the sentinels; what the address
+	// has is for the servers. Default: none.
+	SentinelUser, SentinelPassword string
+	// Replicas is how many replicas must have a write before it counts as done, so
+	// that it outlives its server: of a session, its deletion, an owner's index and
+	// epoch, a lease. A touch waits for none. Writes fail while there are fewer.
+	// Default 0: what a promoted replica lacks is lost.
+	Replicas int
+	// ReplicaTimeout is how long they may take until the write fails with
+	// session.ErrUnavailable, its outcome unknown. Default 500 ms.
+	ReplicaTimeout time.Duration
+}
+
+const defaultPrefix = "belay:s:"
+
+// Open connects to one server, redis://user:password@host:6379/0; to the master that
+// sentinels name, redis+sentinel://user:password@host:26379,host:26379/master/0; or to a
+// cluster, redis+cluster://user:password@host:6379,host:6379. With rediss instead of redis
+// it is by TLS. Open fails if the server does not answer, or is one that cannot be
+// used; later the Store finds it, or its successor, by itself.
+func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	switch {
+	case o.Timeout < 0:
+		return nil, errors.New("redisstore: open: Timeout is negative")
+	case o.Replicas < 0:
+		return nil, errors.New("redisstore: open: Replicas is negative")
+	case o.ReplicaTimeout < 0:
+		return nil, errors.New("redisstore: open: ReplicaTimeout is negative")
+	}
+	conn, err := redisconn.Open(ctx, url, &redisconn.Options{
+		Timeout: o.Timeout, TLS: o.TLS, SentinelUser: o.SentinelUser, SentinelPassword: o.SentinelPassword,
+		Replicas: o.Replicas, ReplicaTimeout: o.ReplicaTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: %w: %w", session.ErrUnavailable, err)
+	}
+	return &Store{conn: conn, prefix: o.Prefix, scripts: newScripts()}, nil
+}
