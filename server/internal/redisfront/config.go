@@ -66,6 +66,7 @@ const (
 	askTimeout  = 500 * time.Millisecond // a question to a sentinel or a node
 	calm        = time.Second            // between two questions while all is well
 	alert       = 100 * time.Millisecond // and while it is not
+	sweepEvery  = 250 * time.Millisecond // a look for ends that the pumps left open
 	minLease    = 300 * time.Millisecond
 	firstLease  = time.Second // until the sentinels have told their down-after
 )

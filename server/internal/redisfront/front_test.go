@@ -7,15 +7,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/server/internal/redisfront"
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/redisstore"
 )
 
 // front is one that runs, with the addresses it listens on.
@@ -301,7 +309,7 @@ func TestPlannedFailOverAndBack(t *testing.T) {
 			}
 			return err
 		})
-		if got := g.AwaitSwitch(from); got.Addr() != to.Addr() {
+		if got, _ := switched(t, g, from); got.Addr() != to.Addr() {
 			t.Fatalf("the sentinels follow to %s, want %s", got.Addr(), to.Addr())
 		}
 		u.await(100)
@@ -411,4 +419,138 @@ func TestReplicas(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Fail-over and back under 200 writers, again and again: what a replica has
+// acknowledged is never lost; the rest is counted and printed.
+func TestAgainAndAgain(t *testing.T) {
+	rounds := 3
+	if !testing.Short() {
+		rounds = 20
+	}
+	g := group(t)
+	fill(t, g)
+	f := startFront(t, g)
+	preferred := g.Master()
+	f.leads(t, preferred, 0)
+	lost := 0
+	for round := range rounds {
+		u := startUsers(t, 200, f.addr)
+		u.forget()
+		preferred.Kill()
+		fresh, _ := switched(t, g, preferred)
+		u.await(400)
+		u.oneMaster(2)
+		lost += u.check(fresh)
+		guarded(t, g, preferred)
+		g.AwaitWhole()
+		back := startUsers(t, 200, f.addr)
+		until(t, "the way back", func() error {
+			err := f.FailOver(t.Context(), preferred.Addr())
+			if err != nil && !errors.Is(err, redisfront.ErrNotReady) {
+				t.Fatal(err)
+			}
+			return err
+		})
+		back.await(400)
+		back.oneMaster(2)
+		if got, _ := switched(t, g, fresh); got.Addr() != preferred.Addr() {
+			t.Fatalf("the sentinels say %s", got.Addr())
+		}
+		g.AwaitWhole() // they end connections while they follow
+		if n := back.check(preferred); n > 0 {
+			t.Errorf("round %d: %d acknowledged writes lost on the planned way back", round, n)
+		}
+	}
+	kept(t, g)
+	t.Logf("%d rounds, %d writes lost that no replica had acknowledged", rounds, lost)
+}
+
+// The session library lives through a fail-over: no request fails, and no
+// acknowledged change is lost on a planned one. After a kill the replica may lack
+// the last writes that nobody waited for, and the time to live through is longer.
+func TestSessionsLiveThroughAFailOver(t *testing.T) {
+	t.Run("planned", func(t *testing.T) {
+		sessionsLive(t, nil, true, func(f front, g *servertest.Group) {
+			to := g.Replicas()[0]
+			until(t, "a planned fail-over", func() error { return f.FailOver(t.Context(), to.Addr()) })
+		})
+	})
+	t.Run("killed", func(t *testing.T) {
+		patient := &session.Options{Timeout: 30 * time.Second, CommitTimeout: 30 * time.Second}
+		sessionsLive(t, patient, false, func(_ front, g *servertest.Group) { g.Master().Kill() })
+	})
+}
+
+func sessionsLive(t *testing.T, opts *session.Options, exact bool, fault func(front, *servertest.Group)) {
+	g := group(t)
+	f := startFront(t, g)
+	f.leads(t, g.Master(), 0)
+	store, err := redisstore.Open(t.Context(), "redis://"+f.addr+"/0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if opts == nil {
+		opts = &session.Options{}
+	}
+	opts.Cookie.Insecure = true
+	m, err := session.New(store, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	visits := session.NewKey[int]("visits")
+	app := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := m.Get(r.Context())
+		if err != nil {
+			m.Error(w, r, err)
+			return
+		}
+		fmt.Fprint(w, visits.Update(s, func(n int) int { return n + 1 }))
+	})))
+	defer app.Close()
+
+	stop := make(chan struct{})
+	var requests atomic.Int64
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			jar, _ := cookiejar.New(nil)
+			client := &http.Client{Jar: jar}
+			for want := 1; ; want++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				resp, err := client.Get(app.URL)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 || exact && string(body) != strconv.Itoa(want) {
+					t.Errorf("visit %d: %d %s", want, resp.StatusCode, body)
+					return
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	more := func(n int64) {
+		from := requests.Load()
+		until(t, "more requests", func() error {
+			if requests.Load() < from+n && !t.Failed() {
+				return fmt.Errorf("%d", requests.Load()-from)
+			}
+			return nil
+		})
+	}
+	more(100)
+	fault(f, g)
+	more(200)
+	close(stop)
+	wg.Wait()
+	t.Logf("%d requests", requests.Load())
 }

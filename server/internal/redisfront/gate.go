@@ -5,7 +5,9 @@ package redisfront
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,25 @@ type gate struct {
 // link is a pair of connections.
 type link struct {
 	client, server net.Conn
+	// Whether the pumps have left it open that their source has ended.
+	fromClient, fromServer atomic.Bool
+}
+
+// look does what the pumps did not: it ends a link whose end came with its last bytes.
+func (l *link) look() {
+	if l.fromClient.Swap(false) && over(l.client) {
+		endWrites(l.server)
+	}
+	if l.fromServer.Swap(false) && over(l.server) {
+		l.close()
+	}
+}
+
+// endWrites tells a server that its client sends nothing more; answers still come.
+func endWrites(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {
+		c.Close()
+	}
 }
 
 func (l *link) close() {
@@ -118,6 +139,16 @@ func (g *gate) leave(l *link) {
 	g.mu.Lock()
 	delete(g.links, l)
 	g.mu.Unlock()
+}
+
+// sweep has every link looked at.
+func (g *gate) sweep() {
+	g.mu.Lock()
+	links := slices.Collect(maps.Keys(g.links))
+	g.mu.Unlock()
+	for _, l := range links {
+		l.look()
+	}
 }
 
 func (g *gate) count() (links, waiting int) {

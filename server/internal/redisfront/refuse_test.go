@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/netip"
@@ -310,4 +311,34 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	pool := x509.NewCertPool()
 	pool.AddCert(parsed)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// A client that sends and hangs up in one breath gets its answer, and leaves
+// nothing behind.
+func TestClientThatHangsUp(t *testing.T) {
+	g := group(t)
+	f := startFront(t, g)
+	f.leads(t, g.Master(), 0)
+	for i := range 5 {
+		c, err := dial(f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "PING\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := io.ReadAll(c); string(all) != "+PONG\r\n" || err != nil {
+			t.Fatalf("client %d: %q, %v", i, all, err)
+		}
+		c.Close()
+	}
+	until(t, "all links have ended", func() error {
+		if s := f.Status(); s.Links != 0 {
+			return fmt.Errorf("%d are left", s.Links)
+		}
+		return nil
+	})
 }

@@ -33,6 +33,11 @@ func (r *relay) run(ctx context.Context, ln net.Listener) error {
 	var wg sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
+	wg.Go(func() {
+		for sleep(ctx, sweepEvery, nil) {
+			r.gate.sweep()
+		}
+	})
 	for {
 		c, err := ln.Accept()
 		switch {
@@ -74,10 +79,13 @@ func (r *relay) serve(ctx context.Context, client net.Conn) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		pump(server, client, r.gate.trusted)
-		l.close()
+		if pump(server, client, r.gate.trusted, &l.fromClient) {
+			endWrites(server)
+		} else {
+			l.close()
+		}
 	})
-	if pump(client, server, nil) {
+	if pump(client, server, nil, &l.fromServer) && ctx.Err() == nil {
 		r.lost()
 	}
 	l.close()

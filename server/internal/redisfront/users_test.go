@@ -251,11 +251,12 @@ func (u *users) forget() {
 	u.gap, u.last = 0, time.Now()
 }
 
-// check compares what was acknowledged with what the master has.
-func (u *users) check(master servertest.Redis) {
+// check compares what was acknowledged with what the master has. It returns how
+// many writes are lost of those that nobody waited for.
+func (u *users) check(master servertest.Redis) (lost int) {
 	u.t.Helper()
 	u.end()
-	lostWaited, lost := 0, 0
+	lostWaited := 0
 	for i, want := range u.acked {
 		text, _ := master.Must("GET", fmt.Sprintf("user:%d", i)).(string)
 		have, _ := strconv.Atoi(text)
@@ -272,6 +273,7 @@ func (u *users) check(master servertest.Redis) {
 		u.t.Errorf("%d acknowledged writes lost that a replica had acknowledged too", lostWaited)
 	}
 	u.t.Logf("%d writes, longest gap %v, lost %d of those without WAIT, errors %v", u.writes, u.gap.Round(time.Millisecond), lost, u.errs)
+	return lost
 }
 
 // oneMaster checks that so many processes were written to, one after the other:
