@@ -14,6 +14,7 @@ import (
 	"github.com/belay-ha/belay/server/internal/gateway"
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
 	"github.com/belay-ha/belay/server/internal/gateway/health"
+	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
 // The configuration is checked: what it names exists, and what it has to parse
@@ -29,6 +30,7 @@ func pool(p *config.Pool) gateway.Pool {
 		},
 		Retries:  gateway.Retries(p.Retries),
 		DNS:      gateway.DNS(p.DNS),
+		Protocol: protocols[p.Protocol],
 		TLS:      (*gateway.TLS)(p.TLS),
 		Patience: p.Patience, Probe: p.Probe, ClockSkew: p.ClockSkew,
 		Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
@@ -60,6 +62,7 @@ func pool(p *config.Pool) gateway.Pool {
 }
 
 var (
+	protocols = map[string]upstream.Protocol{"http1": upstream.HTTP1, "h2": upstream.HTTP2, "h2c": upstream.H2C}
 	onFailure = map[string]balance.OnFailure{"move": balance.Move, "return": balance.Return, "fail": balance.Fail}
 	hashWhat  = map[string]gateway.HashWhat{
 		"client_ip": gateway.HashClientIP, "path": gateway.HashPath, "header": gateway.HashHeader, "cookie": gateway.HashCookie,

@@ -32,6 +32,13 @@ func (c *checker) pool(p *Pool, name string) {
 	if e := p.Eject; e != nil && e.MaxTime < e.Time && !c.d.bad[name+".eject"] {
 		c.fail(name+".eject", "max_time %v is shorter than time %v; an ejection cannot last less than the first one", e.MaxTime, e.Time)
 	}
+	switch at := name + ".protocol"; {
+	case !c.has(at):
+	case p.Protocol == "h2" && p.TLS == nil:
+		c.fail(at, "h2 needs TLS; add tls: {}, or write h2c for HTTP/2 without TLS")
+	case p.Protocol == "h2c" && p.TLS != nil:
+		c.fail(at, "h2c is HTTP/2 without TLS; write h2, or remove tls")
+	}
 	if p.TLS != nil {
 		c.tls(p.TLS, name+".tls")
 	}

@@ -34,6 +34,8 @@ type Pool struct {
 	Eject *Eject `key:"eject"`
 	// How names of servers are looked up.
 	DNS DNS `key:"dns"`
+	// What the servers speak: `http1`, `h2` (HTTP/2 over TLS), `h2c` (HTTP/2 without TLS).
+	Protocol string `key:"protocol" default:"http1" one:"http1|h2|h2c" example:"h2c"`
 	// TLS towards the servers; `{}` is all defaults; left out, there is none.
 	TLS *PoolTLS `key:"tls"`
 	// How long a session counts as live on a server after its last request.

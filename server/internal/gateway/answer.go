@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,9 +50,9 @@ func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
 	upErr := x.finishUpload(err == nil)
 	reusable := a.end() && err == nil && upErr == nil && !resp.Close && framed(x.r, resp)
 	if reusable {
-		a.conn.Release()
+		a.link.Release()
 	} else {
-		a.conn.Close()
+		a.link.Close()
 	}
 	if err == nil {
 		trailers(x.w.Header(), resp)
@@ -129,16 +130,33 @@ var errClient = errors.New("gateway: client does not take the answer")
 // copyBuffers hold bodies on their way.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
+// spliceFrom is the length from which a body is left to the kernel: below, it is
+// in our buffer sooner than the kernel has begun.
+const spliceFrom = 128 << 10
+
+type readerFrom interface {
+	io.Writer
+	io.ReaderFrom
+}
+
 // copyBody passes the body on as it comes: whenever nothing more is at hand,
 // what there is goes to the client.
 func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 	if resp.Body == http.NoBody || resp.ContentLength == 0 || x.r.Method == http.MethodHead {
 		return nil
 	}
+	if to, ok := x.w.(readerFrom); ok && a.conn != nil && resp.ContentLength >= spliceFrom && x.r.TLS == nil && x.r.ProtoMajor == 1 && a.conn.CanSplice() {
+		n, fromServer, err := a.conn.Splice(to, resp.ContentLength)
+		x.bytes += n
+		if err != nil && !fromServer {
+			err = errClient
+		}
+		return err
+	}
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
 	flush := http.NewResponseController(x.w).Flush
-	if !a.conn.Pending() && flush() != nil {
+	if !a.link.Pending() && flush() != nil {
 		return errClient
 	}
 	for {
@@ -156,7 +174,7 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 		case err != nil:
 			return err
 		}
-		if !a.conn.Pending() && flush() != nil {
+		if !a.link.Pending() && flush() != nil {
 			return errClient
 		}
 	}
@@ -195,9 +213,12 @@ func framed(r *http.Request, resp *http.Response) bool {
 
 func trailers(h http.Header, resp *http.Response) {
 	for name, values := range resp.Trailer {
-		if hopByHop(name) || private(name) {
-			continue
+		switch {
+		case hopByHop(name) || private(name):
+		case slices.Contains(h["Trailer"], name):
+			h[name] = values
+		default: // the server did not announce it
+			h[http.TrailerPrefix+name] = values
 		}
-		h[name] = values
 	}
 }

@@ -63,7 +63,7 @@ func (b *backend) ask(l *lease) {
 
 // question repeats itself when a connection breaks, until ctx ends: a process
 // that is dying refuses a moment later.
-func (b *backend) question(ctx context.Context, l *lease) (*health.Line, bool, error) {
+func (b *backend) question(ctx context.Context, l *lease) (line, bool, error) {
 	for {
 		line, library, err := b.questionOnce(ctx, l)
 		if err == nil || ctx.Err() != nil || errors.Is(err, upstream.ErrRefused) || errors.Is(err, upstream.ErrLocal) {
@@ -76,20 +76,25 @@ func (b *backend) question(ctx context.Context, l *lease) (*health.Line, bool, e
 	}
 }
 
-func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, bool, error) {
-	nc, err := b.conns.Dial(ctx)
+func (b *backend) questionOnce(ctx context.Context, l *lease) (line, bool, error) {
+	library := b.library.Load()
+	if b.health.TCP && !library { // that it takes connections is all that can be known
+		nc, err := b.conns.Dial(ctx)
+		if err == nil {
+			nc.Close()
+		}
+		return nil, false, err
+	}
+	line, err := b.lineBeyond(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	// Not under ctx: the line outlives the question when it goes well.
-	line := health.NewLine(context.Background(), nc, b.address)
 	stop := context.AfterFunc(ctx, line.Close)
-	library := b.library.Load()
-	path, name, value := b.health.Path, "", ""
+	q := b.health.Question()
 	if library {
-		path, name, value = wire.ProbePath, wire.HeaderProbe, l.holder
+		q = health.Question{Path: wire.ProbePath, Header: []string{wire.HeaderProbe, l.holder}}
 	}
-	_, head, err := line.Get(path, name, value)
+	reply, err := line.Ask(q)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -97,10 +102,10 @@ func (b *backend) questionOnce(ctx context.Context, l *lease) (*health.Line, boo
 		line.Close()
 		return nil, false, err
 	}
-	return line, library && head.Get(wire.HeaderProbe) != "", nil
+	return line, library && reply.Header.Get(wire.HeaderProbe) != "", nil
 }
 
-func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
+func (b *backend) renew(ctx context.Context, l *lease, line line) {
 	stop := context.AfterFunc(ctx, line.Close)
 	defer stop()
 	p := l.renew(time.Now(), b.t.Load().span())
@@ -108,11 +113,10 @@ func (b *backend) renew(ctx context.Context, l *lease, line *health.Line) {
 		return // not answered in time: the next question will tell
 	}
 	// The server answers one question per connection.
-	nc, err := b.conns.Dial(ctx)
+	again, err := b.line(ctx)
 	if err != nil {
 		return
 	}
-	again := health.NewLine(ctx, nc, b.address)
 	defer again.Close()
 	_, _, _ = again.Get(wire.ProbePath, wire.HeaderProbe, p.String())
 }

@@ -6,6 +6,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/belay-ha/belay/internal/wire"
@@ -25,7 +26,8 @@ type attempt struct {
 	l        *lease
 	t        timing
 	ctx      context.Context //nolint:containedctx // lives as long as the request
-	conn     *upstream.Conn
+	link     link
+	conn     *upstream.Conn   // the same; nil: it is a stream of HTTP/2
 	upload   *upstream.Upload // nil: the whole request was sent before the wait began
 	id       uint64
 	fenced   bool      // the server has the library and got the deadline
@@ -36,16 +38,34 @@ type attempt struct {
 	stalled  time.Duration // body: next pause between questions; zero: still waiting for the head
 	stop     func() bool   // ends the watch over ctx; nil: not begun
 
+	mu sync.Mutex // a stream asks from a goroutine of its own
+
 	prev, next *attempt
 }
 
-func (b *backend) begin(ctx context.Context, c *upstream.Conn, t timing) *attempt {
+// link is what carries an exchange: a connection, or a stream of one.
+type link interface {
+	Begin(upstream.Watch)
+	WakeAt(time.Time)
+	Heard() time.Time
+	Pending() bool
+	Release()
+	Close()
+}
+
+var (
+	_ link = (*upstream.Conn)(nil)
+	_ link = (*upstream.Stream)(nil)
+)
+
+func (b *backend) begin(ctx context.Context, c link, t timing) *attempt {
 	now := time.Now()
 	a := &attempt{
-		b: b, l: b.current(), t: t, ctx: ctx, conn: c,
+		b: b, l: b.current(), t: t, ctx: ctx, link: c,
 		id: b.g.ids.Add(1), fenced: b.library.Load(),
 		sent: now, deadline: now.Add(t.span()),
 	}
+	a.conn, _ = c.(*upstream.Conn)
 	c.Begin(a)
 	a.l.add(a)
 	return a
@@ -58,15 +78,21 @@ func (a *attempt) header() string {
 
 // patient starts the clock of the wait for an answer.
 func (a *attempt) patient() {
-	a.conn.WakeAt(a.sent.Add(a.t.patience))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.link.WakeAt(a.sent.Add(a.t.patience))
 	if a.changed() {
-		a.conn.WakeAt(longAgo)
+		a.link.WakeAt(longAgo)
 	}
 }
 
 // body says that the head of the answer is here: the server has committed, so
 // there is no deadline any more, only the question whether it lives.
-func (a *attempt) body() { a.stalled = a.t.patience }
+func (a *attempt) body() {
+	a.mu.Lock()
+	a.stalled = a.t.patience
+	a.mu.Unlock()
+}
 
 // fence is when another server may have the request.
 func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.t.skew) }
@@ -75,6 +101,13 @@ func (a *attempt) fence() time.Time { return a.l.deadline(a).Add(a.t.skew) }
 // still ours alone, so that it may be used again.
 func (a *attempt) end() bool {
 	a.l.remove(a)
+	return a.unwatch()
+}
+
+// unwatch ends the watch over ctx. It reports whether ctx has not ended before.
+func (a *attempt) unwatch() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.stop == nil || a.stop()
 }
 
@@ -82,19 +115,19 @@ func (a *attempt) end() bool {
 func (a *attempt) giveUp() time.Time {
 	skew := a.t.skew
 	fence := a.l.giveUp(a, skew).Add(skew)
-	if a.stop != nil {
-		a.stop()
-	}
-	a.conn.Close()
+	a.unwatch()
+	a.link.Close()
 	return fence
 }
 
 // Silence decides how long to wait on. The deadline is set before looking again
 // whether something has changed, so that no wake-up is lost.
 func (a *attempt) Silence() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.stop == nil {
 		// Only requests that wait pay for hearing at once of a client that left.
-		a.stop = context.AfterFunc(a.ctx, func() { a.conn.WakeAt(longAgo) })
+		a.stop = context.AfterFunc(a.ctx, func() { a.link.WakeAt(longAgo) })
 	}
 	for {
 		if err := a.ctx.Err(); err != nil {
@@ -105,7 +138,7 @@ func (a *attempt) Silence() error {
 		if err != nil {
 			return err
 		}
-		a.conn.WakeAt(next)
+		a.link.WakeAt(next)
 		if !a.changed() {
 			return nil
 		}
@@ -133,7 +166,7 @@ func (a *attempt) verdict(now time.Time) (time.Time, error) {
 		}
 		return limit, nil
 	}
-	if due := later(a.conn.Heard(), a.l.lastAlive()).Add(a.t.patience); now.Before(due) {
+	if due := later(a.link.Heard(), a.l.lastAlive()).Add(a.t.patience); now.Before(due) {
 		return earlier(due, limit), nil
 	}
 	a.b.ask(a.l)
@@ -170,7 +203,7 @@ func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
 	if a.seen == leaseClosed {
 		return now.Add(time.Hour), nil
 	}
-	heard := a.conn.Heard()
+	heard := a.link.Heard()
 	if now.Before(heard.Add(a.t.patience)) {
 		a.stalled = a.t.patience
 	}

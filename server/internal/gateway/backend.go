@@ -38,7 +38,7 @@ func newIdentity(cfg *Pool, s Server) identity {
 	}
 	return identity{
 		pool: cfg.Name, name: s.Name, address: s.Address,
-		checked: fmt.Sprint(h.Check.String(), h.Rule, h.Interval, h.FastInterval, h.DownInterval, h.Timeout, tls),
+		checked: fmt.Sprint(h.Check.String(), h.Rule, h.Interval, h.FastInterval, h.DownInterval, h.Timeout, cfg.Protocol, tls),
 	}
 }
 
@@ -51,6 +51,8 @@ type backend struct {
 	place     atomic.Pointer[place]
 	t         atomic.Pointer[timing] // with the longest patience of any route
 	conns     *upstream.Pool
+	protocol  upstream.Protocol
+	streams   *upstream.Transport // nil: it speaks HTTP/1.1
 	prober    *health.Prober
 	library   atomic.Bool
 	seen      *balance.Seen      // nil: users are bound to no server
@@ -83,6 +85,12 @@ func newBackend(g *Gateway, id identity, cfg *Pool, offset time.Duration) *backe
 		secure = &tls.Config{RootCAs: x509.NewCertPool()}
 	}
 	b.conns.TLS = secure
+	if b.protocol = cfg.Protocol; b.protocol != upstream.HTTP1 {
+		if secure != nil {
+			secure.NextProtos = []string{"h2"}
+		}
+		b.streams = upstream.NewTransport(b.conns, b.protocol)
+	}
 	b.prober = health.New(health.Options{
 		Rule:         cfg.Health.Rule,
 		Interval:     cfg.Health.Interval,
@@ -125,14 +133,18 @@ func (b *backend) report(up bool, cause error) {
 }
 
 func (b *backend) check(ctx context.Context) error {
+	if b.health.TCP {
+		nc, err := b.conns.Dial(ctx)
+		if err == nil {
+			nc.Close()
+		}
+		return err
+	}
 	line, err := b.line(ctx)
 	if err != nil {
 		return err
 	}
 	defer line.Close()
-	if b.health.TCP {
-		return nil
-	}
 	reply, err := line.Ask(b.health.Question())
 	if err != nil {
 		return err
@@ -170,12 +182,34 @@ func (b *backend) learn(ctx context.Context) {
 	b.library.Store(err == nil && head.Get(wire.HeaderProbe) != "")
 }
 
-func (b *backend) line(ctx context.Context) (*health.Line, error) {
+func (b *backend) line(ctx context.Context) (line, error) {
+	if b.streams != nil {
+		return newStreamLine(ctx, b), nil
+	}
 	nc, err := b.conns.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return health.NewLine(ctx, nc, b.address), nil
+}
+
+// lineBeyond opens a line under ctx that outlives it.
+func (b *backend) lineBeyond(ctx context.Context) (line, error) {
+	if b.streams != nil {
+		return newStreamLine(context.Background(), b), nil
+	}
+	nc, err := b.conns.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return health.NewLine(context.Background(), nc, b.address), nil
+}
+
+func (b *backend) closeIdle() {
+	b.conns.CloseIdle()
+	if b.streams != nil {
+		b.streams.CloseIdle()
+	}
 }
 
 func (b *backend) current() *lease {

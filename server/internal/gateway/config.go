@@ -48,6 +48,8 @@ type Pool struct {
 	Eject   *health.OutlierRule // nil: servers are not judged by what they answer
 	DNS     DNS
 	TLS     *TLS // nil: none
+	// Protocol is what the servers speak.
+	Protocol upstream.Protocol
 
 	Patience       time.Duration // silence after which a server is asked whether it lives
 	Probe          time.Duration // how long it has to answer

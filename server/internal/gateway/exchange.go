@@ -131,6 +131,9 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 func (x *exchange) try(i int) bool {
 	b := x.p.backends[i]
 	x.servers = append(x.servers, b.name)
+	if b.streams != nil {
+		return x.tryStream(i, b)
+	}
 	for again := false; ; again = true {
 		c, err := b.connect(x.ctx, again)
 		if err != nil {

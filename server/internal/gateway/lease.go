@@ -147,7 +147,7 @@ func (l *lease) end(how leaseState) {
 	l.asking = false
 	l.state.Store(int32(how))
 	for a := l.first; a != nil; a = a.next {
-		a.conn.WakeAt(longAgo)
+		a.link.WakeAt(longAgo)
 	}
 }
 

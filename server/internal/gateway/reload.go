@@ -61,7 +61,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.asks.Wait()
 	for p, i := range last.backends() {
-		p.backends[i].conns.CloseIdle()
+		p.backends[i].closeIdle()
 	}
 	return nil
 }
@@ -153,6 +153,7 @@ func (s *snapshot) retire(other *snapshot) {
 		b.stop()
 		b.flushed()
 		b.conns.Retire()
+		b.closeIdle()
 		b.g.metrics.forget(p.cfg.Name, b.name)
 		if p.outliers != nil {
 			p.outliers.Forget(b.name)

@@ -50,7 +50,7 @@ func (m *message) readBody(r *http.Request) error {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	if r.ContentLength > replayable {
+	if r.ContentLength > replayable || dialogue(r) {
 		m.upload = &upstream.Upload{Body: r.Body, Length: r.ContentLength}
 		return nil
 	}
@@ -68,6 +68,12 @@ func (m *message) readBody(r *http.Request) error {
 		m.body = chunked(m.body, r.Trailer)
 	}
 	return nil
+}
+
+// dialogue reports whether a client may wait for an answer to the beginning of
+// its body before it sends the rest.
+func dialogue(r *http.Request) bool {
+	return r.ContentLength < 0 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 func chunked(body []byte, trailer http.Header) []byte {

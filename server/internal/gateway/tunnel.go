@@ -117,19 +117,19 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 
 	alone := a.end()
 	if !alone { // the client left at this moment
-		a.conn.Close()
+		a.link.Close()
 		x.gone()
 		return
 	}
 	if x.tunnel = x.g.tunnels.enter(); !x.tunnel { // the gateway ends at this moment
-		a.conn.Close()
+		a.link.Close()
 		x.refuse(unknown(http.StatusServiceUnavailable, "The gateway is stopping.", "stopping"))
 		return
 	}
 	x.status, x.outcome = http.StatusSwitchingProtocols, "tunnel"
 	client, rw, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
-		a.conn.Close()
+		a.link.Close()
 		x.gone()
 		return
 	}

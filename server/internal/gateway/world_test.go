@@ -34,6 +34,7 @@ type app struct {
 	name    string
 	address string // empty: name:80
 	library bool
+	h2c     bool                      // it speaks HTTP/2
 	health  http.HandlerFunc          // nil: passes
 	drained func(http.ResponseWriter) // told of every question to flush; nil: nothing
 	delay   atomic.Int64              // of every answer
@@ -165,6 +166,10 @@ func (a *app) start(n *memnet) {
 	a.attempts = map[uint64]wire.Attempt{}
 	a.ln = n.listen(cmp.Or(a.address, a.name+":80"))
 	a.srv = &http.Server{Handler: a, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	if a.h2c {
+		a.srv.Protocols = new(http.Protocols)
+		a.srv.Protocols.SetUnencryptedHTTP2(true)
+	}
 	go a.srv.Serve(a.ln)
 }
 

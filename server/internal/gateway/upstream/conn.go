@@ -36,7 +36,8 @@ type Conn struct {
 	heard    bool
 	heardAt  atomic.Int64 // nanoseconds since epoch: a jump of the wall clock does not count
 	epoch    time.Time
-	head     int // bytes that the head may still have; negative: not reading a head
+	wakeAt   atomic.Int64 // unix nanoseconds
+	head     int          // bytes that the head may still have; negative: not reading a head
 	released time.Time
 }
 
@@ -53,7 +54,10 @@ func (c *Conn) Begin(w Watch) {
 }
 
 // WakeAt makes a read that waits, or will wait, ask the Watch at t.
-func (c *Conn) WakeAt(t time.Time) { c.nc.SetReadDeadline(t) }
+func (c *Conn) WakeAt(t time.Time) {
+	c.wakeAt.Store(t.UnixNano())
+	c.nc.SetReadDeadline(t)
+}
 
 // Heard returns when the last byte came, or the exchange began.
 func (c *Conn) Heard() time.Time { return c.epoch.Add(time.Duration(c.heardAt.Load())) }

@@ -82,6 +82,9 @@ func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
 	return c, err
 }
 
+// DialNetwork is Dial for those who name an address, which is not looked at.
+func (p *Pool) DialNetwork(ctx context.Context, _, _ string) (net.Conn, error) { return p.Dial(ctx) }
+
 // Retire keeps no connection from now on: those in use are closed when they are
 // given back.
 func (p *Pool) Retire() {

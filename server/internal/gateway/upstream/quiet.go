@@ -48,3 +48,22 @@ func quietByDeadline(nc net.Conn) bool {
 	n, err := nc.Read(b[:])
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && nc.SetReadDeadline(time.Time{}) == nil
 }
+
+// ended reports whether the other side of a socket has closed or reset it.
+func ended(nc net.Conn) bool {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	over := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		over = err == nil && n == 0 || err != nil && err != syscall.EAGAIN
+	})
+	return err != nil || over
+}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -47,10 +48,12 @@ type Upload struct {
 	Length  int64       // bytes in Body; negative: unknown, sent in chunks
 	Trailer http.Header // read once Body has ended
 
-	begun atomic.Bool
-	ended atomic.Int64 // unix nanoseconds of the end; 0: not yet
-	done  chan struct{}
-	err   error
+	begun  atomic.Bool
+	reader atomic.Pointer[uploadBody]
+	failed atomic.Pointer[error] // of a reader
+	ended  atomic.Int64          // unix nanoseconds of the end; 0: not yet
+	done   chan struct{}
+	err    error
 }
 
 // Begun reports whether anything was read from Body: after that the request
@@ -82,11 +85,61 @@ func (u *Upload) Start(c *Conn) {
 	}()
 }
 
+// Reader is the body for somebody who reads it himself. It replaces a reader
+// that was given before, which then reads nothing more.
+func (u *Upload) Reader() io.ReadCloser {
+	u.done = make(chan struct{})
+	b := &uploadBody{u: u, done: u.done}
+	u.reader.Store(b)
+	return b
+}
+
+type uploadBody struct {
+	u     *Upload
+	done  chan struct{}
+	once  sync.Once
+	total int64
+}
+
+func (b *uploadBody) Read(p []byte) (int, error) {
+	u := b.u
+	if u.reader.Load() != b {
+		return 0, net.ErrClosed
+	}
+	u.begun.Store(true)
+	n, err := u.Body.Read(p)
+	b.total += int64(n)
+	switch {
+	case err == io.EOF && u.Length >= 0 && b.total != u.Length:
+		err = u.fail(fmt.Errorf("%w: %d of %d bytes", ErrBody, b.total, u.Length))
+	case err == io.EOF:
+		u.ended.Store(time.Now().UnixNano())
+	case err != nil:
+		err = u.fail(fmt.Errorf("%w: %w", ErrBody, err))
+	}
+	return n, err
+}
+
+func (u *Upload) fail(err error) error {
+	u.failed.Store(&err)
+	return err
+}
+
+func (b *uploadBody) Close() error {
+	b.once.Do(func() { close(b.done) })
+	return nil
+}
+
 // Done is closed when the goroutine has ended.
 func (u *Upload) Done() <-chan struct{} { return u.done }
 
 // Err returns how the upload ended; valid after Done. It wraps ErrBody or ErrBroken.
-func (u *Upload) Err() error { return u.err }
+func (u *Upload) Err() error {
+	if err := u.failed.Load(); err != nil {
+		return *err
+	}
+	return u.err
+}
 
 func (u *Upload) send(c *Conn) error {
 	buf := make([]byte, 32<<10)

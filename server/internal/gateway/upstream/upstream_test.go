@@ -5,6 +5,7 @@ package upstream_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -174,5 +175,101 @@ func TestRefusedForReal(t *testing.T) {
 	p.SetTimeout(10 * time.Second)
 	if _, err := p.Open(t.Context()); !errors.Is(err, upstream.ErrRefused) {
 		t.Error(err)
+	}
+}
+
+// sink is a client's connection that can take another connection whole.
+type sink struct {
+	bytes.Buffer
+	from []io.Reader
+}
+
+func (s *sink) ReadFrom(r io.Reader) (int64, error) {
+	s.from = append(s.from, r)
+	return s.Buffer.ReadFrom(r)
+}
+
+// count is a Watch that goes on, and counts how often it was asked.
+type count struct {
+	c *upstream.Conn
+	n int
+}
+
+func (w *count) Silence() error {
+	w.n++
+	w.c.WakeAt(time.Now().Add(time.Minute))
+	return nil
+}
+
+func TestSpliceHandsTheConnectionOver(t *testing.T) {
+	p, conns := server(t)
+	c, err := p.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer := <-conns
+	io.WriteString(peer, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
+	w := &count{c: c}
+	c.Begin(w)
+	c.WakeAt(time.Now().Add(time.Minute))
+	resp, err := c.Answer(nil)
+	if err != nil || resp.ContentLength != 10 || !c.CanSplice() {
+		t.Fatal(resp, err)
+	}
+	c.WakeAt(time.Unix(1, 0)) // the rest takes so long that the Watch is asked
+	var to sink
+	done := make(chan struct{})
+	go func() { defer close(done); io.WriteString(peer, "56789next") }()
+	n, _, err := c.Splice(&to, 10)
+	<-done
+	if err != nil || n != 10 || to.String() != "0123456789" || w.n == 0 {
+		t.Errorf("%d bytes %q, asked %d times, %v", n, to.String(), w.n, err)
+	}
+	l, ok := to.from[len(to.from)-1].(*io.LimitedReader)
+	if !ok {
+		t.Fatalf("got %T", to.from[0])
+	}
+	if _, ok := l.R.(*net.TCPConn); !ok {
+		t.Errorf("got %T: the kernel cannot help", l.R)
+	}
+}
+
+func TestSpliceTellsWhoBrokeOff(t *testing.T) {
+	p, conns := server(t)
+	for name, tc := range map[string]struct {
+		body       string
+		close      bool
+		watch      error
+		fromServer bool
+	}{
+		"server_closes": {"0123", true, nil, true},
+		"server_silent": {"0123", false, errors.New("gave up"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := p.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			peer := <-conns
+			defer peer.Close()
+			io.WriteString(peer, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"+tc.body)
+			c.Begin(never{tc.watch})
+			c.WakeAt(time.Now().Add(time.Minute))
+			if _, err := c.Answer(nil); err != nil {
+				t.Fatal(err)
+			}
+			if tc.close {
+				peer.Close()
+			} else {
+				c.WakeAt(time.Unix(1, 0))
+			}
+			var to sink
+			_, fromServer, err := c.Splice(&to, 10)
+			if err == nil || fromServer != tc.fromServer || tc.watch != nil && !errors.Is(err, tc.watch) {
+				t.Error(fromServer, err)
+			}
+		})
 	}
 }
