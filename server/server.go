@@ -9,9 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -43,18 +43,28 @@ type Options struct {
 	Logger *slog.Logger // nil: discard
 	// Stdout and Stderr are for an access log that goes there; nil: those of the process.
 	Stdout, Stderr io.Writer
-	// Dial opens connections to app servers, and Listen listeners; nil: TCP. key
-	// names the setting that the address comes from.
+	// Dial opens connections to app servers, and Listen listeners; nil: TCP, and
+	// what the address says. key names the setting that the address comes from.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Listen func(ctx context.Context, key, address string) (net.Listener, error)
 	// Tracer makes a span for each request; nil: none.
 	Tracer trace.TracerProvider
+	// File is what Reload reads, and what is watched; empty: there is no reload.
+	File string
+	// Inherited is what the process was started with; nil: nothing.
+	Inherited *Inherited
+	// Program and its arguments are what Upgrade starts; empty: there is no upgrade.
+	Program []string
 }
 
 // Server is a gateway with its admin API.
 type Server struct {
 	cfg Config
 	o   Options
+
+	change sync.Mutex // held while something changes, before mu
+	mu     sync.Mutex
+	run    *running // nil: not running, or another process has taken over
 }
 
 // New returns a server. It opens nothing.
@@ -81,21 +91,24 @@ func New(cfg *Config, opts *Options) (*Server, error) {
 	return s, nil
 }
 
-// Run checks the app servers once, then serves until ctx ends. It then accepts
-// nothing more, lets requests in flight end within the configured grace, closes
-// what is left, and returns nil. If a listener cannot be opened it says which,
-// and nothing is served.
-func (s *Server) Run(ctx context.Context) error {
-	access, closeLog, err := s.accessLog()
-	if err != nil {
-		return err
-	}
-	defer closeLog()
-	registry := newRegistry()
-	g := gateway.New(gatewayConfig(&s.cfg), &gateway.Options{
-		Logger: s.o.Logger, Access: access, Dial: s.o.Dial, Registry: registry, Tracer: s.o.Tracer,
-	})
+// running is what a server consists of while it runs.
+type running struct {
+	ctx        context.Context //nolint:containedctx // that of Run
+	background context.Context //nolint:containedctx // ends when the last user has left
+	cfg        *Config         // under the server's mu
+	log        *slog.Logger
+	gateway    *gateway.Gateway
+	admin      http.Handler
+	access     *accessLog
+	front      *front
+	left       chan struct{} // closed when another process has taken over
+}
 
+// Run checks the app servers once, then serves until ctx ends or an upgrade. It
+// then accepts nothing more, lets requests in flight end within the configured
+// grace, closes what is left, and returns nil. If a listener cannot be opened it
+// says which, and nothing is served.
+func (s *Server) Run(ctx context.Context) error {
 	// The parts end in the opposite order: first who takes requests, last who
 	// checks servers.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -104,67 +117,97 @@ func (s *Server) Run(ctx context.Context) error {
 		stop()
 		wg.Wait()
 	}()
-	if a := s.cfg.Admin; a != nil {
-		ln, err := s.o.Listen(ctx, "admin.address", a.Address)
-		if err != nil {
-			return err
-		}
-		api := edge.New(edge.Options{Handler: admin.Handler(g, metricsHandler(registry), a.AllowRemote), Logger: s.o.Logger, Grace: time.Second})
-		wg.Go(func() {
-			if err := api.Run(background, ln); err != nil {
-				s.o.Logger.Error("admin API ended", "error", err)
-			}
-		})
-		s.o.Logger.Info("admin API listens", "address", ln.Addr().String())
-	}
-	wg.Go(func() { g.Run(background) })
-	if g.Ready(ctx) != nil {
-		return nil // told to stop before the first user came
-	}
-	lns, err := s.listen(ctx)
-	if err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := s.build(ctx, background)
+	defer r.access.close()
+	if err := r.access.open(s.cfg.AccessLog); err != nil {
 		return err
 	}
-	err = edge.New(edge.Options{Handler: g, Logger: s.o.Logger, Grace: s.cfg.Grace}).Run(ctx, lns...)
-	g.CloseTunnels()
-	s.o.Logger.Info("gateway stopped")
+	wg.Go(func() { r.gateway.Run(background) })
+	defer func() { stop(); r.front.others.Wait() }()
+	s.change.Lock() // who wants a change waits until there is something to change
+	err := s.open(r)
+	if err != nil || ctx.Err() != nil {
+		s.change.Unlock()
+		return err
+	}
+	wg.Go(func() { s.watch(ctx, r) })
+	s.setRunning(r)
+	s.o.Inherited.ready(r.log)
+	s.change.Unlock()
+
+	select {
+	case <-ctx.Done():
+	case <-r.left:
+	case err = <-r.front.failed:
+		cancel()
+	}
+	s.change.Lock() // a reload that is under way gives up, since ctx has ended
+	s.setRunning(nil)
+	s.change.Unlock()
+	r.front.users.Wait()
+	if ctx.Err() == nil {
+		wait, done := context.WithTimeout(ctx, r.cfg.TunnelGrace)
+		r.gateway.AwaitTunnels(wait)
+		done()
+	}
+	r.gateway.CloseTunnels()
+	r.log.Info("gateway stopped")
 	return err
 }
 
-func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
-	lns := make([]net.Listener, 0, len(s.cfg.Listeners))
-	for i, l := range s.cfg.Listeners {
-		ln, err := s.o.Listen(ctx, fmt.Sprintf("listeners[%d].address", i), l.Address)
-		if err != nil {
-			for _, ln := range lns {
-				ln.Close()
-			}
-			return nil, err
-		}
-		lns = append(lns, ln)
+func (s *Server) build(ctx, background context.Context) *running {
+	r := &running{
+		ctx: ctx, background: background, cfg: &s.cfg, log: s.o.Logger,
+		access: &accessLog{stdout: s.o.Stdout, stderr: s.o.Stderr},
+		front: &front{
+			log: s.o.Logger, listen: s.o.Listen, failed: make(chan error, 1),
+			given: s.o.Inherited.listeners(), doors: make(map[string]*door),
+		},
+		left: make(chan struct{}),
 	}
-	for _, ln := range lns {
-		s.o.Logger.Info("gateway listens", "address", ln.Addr().String())
-	}
-	return lns, nil
+	registry := newRegistry()
+	r.gateway = gateway.New(gatewayConfig(&s.cfg), &gateway.Options{
+		Logger: s.o.Logger, Access: slog.New(slog.NewJSONHandler(r.access, nil)), Dial: s.o.Dial,
+		Registry: registry, Tracer: s.o.Tracer,
+	})
+	r.admin = admin.Handler(r.gateway, metricsHandler(registry), s)
+	return r
 }
 
-func (s *Server) accessLog() (*slog.Logger, func(), error) {
-	to := io.Writer(nil)
-	done := func() {}
-	switch s.cfg.AccessLog {
-	case "off":
-		return nil, done, nil
-	case "stdout":
-		to = s.o.Stdout
-	case "stderr", "":
-		to = s.o.Stderr
-	default:
-		f, err := os.OpenFile(s.cfg.AccessLog, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-		if err != nil {
-			return nil, nil, fmt.Errorf("server: open the access log: %w; change access_log", err)
-		}
-		to, done = f, func() { f.Close() }
+// open opens every socket of the configuration and serves on it. Operators see
+// the servers being checked; users come when they all were.
+func (s *Server) open(r *running) error {
+	wants := r.wants(r.cfg)
+	opened, err := r.front.open(r.ctx, wants[len(r.cfg.Listeners):])
+	if err != nil {
+		return err
 	}
-	return slog.New(slog.NewJSONHandler(to, nil)), done, nil
+	r.front.serve(wants[len(r.cfg.Listeners):], opened)
+	r.gateway.Obey(s.o.Inherited.orders())
+	if r.gateway.Ready(r.ctx) != nil {
+		return nil // told to stop before the first user came
+	}
+	if opened, err = r.front.open(r.ctx, wants); err != nil {
+		return err
+	}
+	r.front.serve(wants, opened)
+	return nil
+}
+
+// running returns the parts of a server that runs, and its configuration.
+func (s *Server) running() (*running, *Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return nil, &s.cfg
+	}
+	return s.run, s.run.cfg
+}
+
+func (s *Server) setRunning(r *running) {
+	s.mu.Lock()
+	s.run = r
+	s.mu.Unlock()
 }

@@ -10,7 +10,7 @@ import (
 
 // gatewayConfig is what the file says, in the words of the gateway.
 func gatewayConfig(c *Config) gateway.Config {
-	g := gateway.Config{TrustedProxies: c.TrustedProxies}
+	g := gateway.Config{TrustedProxies: c.TrustedProxies, TunnelGrace: c.TunnelGrace}
 	for i := range c.Pools {
 		g.Pools = append(g.Pools, pool(&c.Pools[i]))
 	}

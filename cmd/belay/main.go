@@ -34,6 +34,8 @@ func run(ctx context.Context) int {
 		serveCommand(),
 		checkCommand(),
 		serverCommand(),
+		processCommand("reload", "Read the configuration of a running gateway again"),
+		processCommand("upgrade", "Let a new process of the program take over from a running gateway"),
 		storeCommand(),
 		redisCommand(),
 		redisCommand(),

@@ -24,8 +24,15 @@ func serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "List the app servers of a running gateway, drain one, bring it back",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return fmt.Errorf("server: there is no command %q; there are list, drain, ready and maint", args[0])
+		},
 	}
-	cmd.PersistentFlags().StringVar(&api.base, "admin", "http://127.0.0.1:8081", "`URL` of the gateway's admin API")
+	cmd.PersistentFlags().StringVar(&api.base, "admin", adminURL, "`URL` of the gateway's admin API")
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
 
 	var deadline time.Duration
@@ -65,6 +72,26 @@ func serverCommand() *cobra.Command {
 	return cmd
 }
 
+const adminURL = "http://127.0.0.1:8081"
+
+// processCommand makes belay reload and belay upgrade.
+func processCommand(name, short string) *cobra.Command {
+	api := &adminClient{}
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body, err := api.call(cmd.Context(), http.MethodPost, "/v1/"+name)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(body)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&api.base, "admin", adminURL, "`URL` of the gateway's admin API")
+	return cmd
+}
+
 // adminClient calls the admin API of a gateway.
 type adminClient struct{ base string }
 
@@ -73,7 +100,7 @@ func (c *adminClient) call(ctx context.Context, method, path string) ([]byte, er
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second) // an upgrade may take a minute
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, base+path, nil)
 	if err != nil {

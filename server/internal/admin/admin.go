@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,10 +26,22 @@ type Control interface {
 
 var _ Control = (*gateway.Gateway)(nil)
 
-// Handler returns the API, with metrics under /metrics. anyHost lets it be called by host name; otherwise the
-// Host header must be an IP address or localhost, so that no web page can reach
-// it by pointing its own name here.
-func Handler(c Control, metrics http.Handler, anyHost bool) http.Handler {
+// Process is the program that serves.
+type Process interface {
+	// Reload reads the configuration again; if that fails, the running one stays.
+	Reload(ctx context.Context) error
+	// Upgrade lets another process of the program take over.
+	Upgrade(ctx context.Context) error
+	// Effective returns the running configuration as a file.
+	Effective() []byte
+	// AllowRemote lets the API be called by host name. Otherwise the Host header
+	// must be an IP address or localhost, so that no web page can reach it by
+	// pointing its own name here.
+	AllowRemote() bool
+}
+
+// Handler returns the API, with metrics under /metrics.
+func Handler(c Control, metrics http.Handler, p Process) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -50,8 +63,15 @@ func Handler(c Control, metrics http.Handler, anyHost bool) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/servers/{name}/ready", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.SetReady) })
 	mux.HandleFunc("POST /v1/servers/{name}/maintenance", func(w http.ResponseWriter, r *http.Request) { order(w, r, c, c.Maintenance) })
+	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(p.Effective())
+	})
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) { command(w, r, p.Reload, "reloaded") })
+	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) { command(w, r, p.Upgrade, "upgraded") })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, GET /metrics, GET /v1/servers and POST /v1/servers/{name}/{drain,ready,maintenance}", r.Method, r.URL.Path))
+		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, /metrics, /v1/servers, /v1/config and POST /v1/servers/{name}/{drain,ready,maintenance}, /v1/reload, /v1/upgrade", r.Method, r.URL.Path))
 	})
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -59,7 +79,7 @@ func Handler(c Control, metrics http.Handler, anyHost bool) http.Handler {
 	}))
 	guarded := guard.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !anyHost && !plainHost(r.Host) {
+		if !p.AllowRemote() && !plainHost(r.Host) {
 			fail(w, http.StatusForbidden, fmt.Errorf("host %q is refused; call the API by IP address or as localhost", r.Host))
 			return
 		}
@@ -92,6 +112,15 @@ func order(w http.ResponseWriter, r *http.Request, c Control, do func(string) er
 			return
 		}
 	}
+}
+
+// command does what changes the process. It goes on if the caller does not wait.
+func command(w http.ResponseWriter, r *http.Request, do func(context.Context) error, done string) {
+	if err := do(context.WithoutCancel(r.Context())); err != nil {
+		fail(w, http.StatusConflict, err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": done})
 }
 
 func fail(w http.ResponseWriter, status int, err error) {

@@ -4,7 +4,9 @@
 package admin_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -37,6 +39,26 @@ func (c *control) order(name, what string) error {
 	return nil
 }
 
+// process is a program whose commands fail, or not.
+type process struct {
+	*control
+	fail   bool
+	remote bool
+}
+
+func (p process) Reload(context.Context) error  { return p.command("reload") }
+func (p process) Upgrade(context.Context) error { return p.command("upgrade") }
+func (p process) Effective() []byte             { return []byte(`"effective"`) }
+func (p process) AllowRemote() bool             { return p.remote }
+
+func (p process) command(what string) error {
+	if p.fail {
+		return errors.New("cannot " + what)
+	}
+	p.orders = append(p.orders, what)
+	return nil
+}
+
 func TestAPI(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -51,6 +73,13 @@ func TestAPI(t *testing.T) {
 		"drain_with_a_bad_deadline": {"POST", "http://127.0.0.1/v1/servers/app1/drain?deadline=30", "", 400, `"error"`, ""},
 		"ready":                     {"POST", "http://127.0.0.1/v1/servers/app1/ready", "", 200, `"state"`, "ready"},
 		"maintenance":               {"POST", "http://127.0.0.1/v1/servers/app1/maintenance", "", 200, `"state"`, "maintenance"},
+		"config":                    {"GET", "http://127.0.0.1/v1/config", "", 200, `effective`, ""},
+		"reload":                    {"POST", "http://127.0.0.1/v1/reload", "", 200, `reloaded`, "reload"},
+		"upgrade":                   {"POST", "http://127.0.0.1/v1/upgrade", "", 200, `upgraded`, "upgrade"},
+		"failed_reload":             {"POST", "http://127.0.0.1/v1/reload", "", 409, `cannot reload`, ""},
+		"failed_upgrade":            {"POST", "http://127.0.0.1/v1/upgrade", "", 409, `cannot upgrade`, ""},
+		"reload_needs_post":         {"GET", "http://127.0.0.1/v1/reload", "", 404, `"error"`, ""},
+		"no_reload_by_a_web_site":   {"POST", "http://127.0.0.1/v1/reload", "https://evil.example", 403, `"error"`, ""},
 		"unknown_server":            {"POST", "http://127.0.0.1/v1/servers/app9/ready", "", 404, `no such server`, ""},
 		"get_changes_nothing":       {"GET", "http://127.0.0.1/v1/servers/app1/drain", "", 404, `"error"`, ""},
 		"other_web_site_refused":    {"POST", "http://127.0.0.1/v1/servers/app1/drain", "https://evil.example", 403, `"error"`, ""},
@@ -64,7 +93,7 @@ func TestAPI(t *testing.T) {
 				r.Header.Set("Origin", tc.origin)
 			}
 			w := httptest.NewRecorder()
-			admin.Handler(c, http.NotFoundHandler(), false).ServeHTTP(w, r)
+			admin.Handler(c, http.NotFoundHandler(), process{c, strings.Contains(name, "failed"), false}).ServeHTTP(w, r)
 			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || !json.Valid(w.Body.Bytes()) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
@@ -78,7 +107,7 @@ func TestAPI(t *testing.T) {
 func TestRemoteAPIMayBeCalledByName(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	admin.Handler(&control{}, http.NotFoundHandler(), true).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
+	admin.Handler(&control{}, http.NotFoundHandler(), process{remote: true}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
 	if w.Code != 200 {
 		t.Fatal(w.Code)
 	}
@@ -88,7 +117,7 @@ func TestMetricsAreServed(t *testing.T) {
 	t.Parallel()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "belay_x 1") })
 	w := httptest.NewRecorder()
-	admin.Handler(&control{}, metrics, false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
+	admin.Handler(&control{}, metrics, process{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
 	if w.Code != 200 || w.Body.String() != "belay_x 1" {
 		t.Fatal(w.Code, w.Body)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -44,7 +43,15 @@ const addressTwice = "%s is the address of %s too; each needs its own"
 func (c *checker) config() {
 	taken := make(map[string]string)
 	for i, l := range c.cfg.Listeners {
-		c.unique(taken, fmt.Sprintf("listeners[%d].address", i), addressTwice, l.Address)
+		name := fmt.Sprintf("listeners[%d]", i)
+		c.unique(taken, name+".address", addressTwice, l.Address)
+		if l.TLS == nil {
+			continue
+		}
+		c.listenerTLS(l.TLS, name+".tls")
+		if l.H2C {
+			c.fail(name+".h2c", "this is for listeners without TLS; with TLS, HTTP/2 is always on")
+		}
 	}
 	if c.cfg.Admin != nil {
 		c.unique(taken, "admin.address", addressTwice, c.cfg.Admin.Address)
@@ -117,12 +124,4 @@ func (c *checker) routes() {
 			c.fail(name, "pool is missing; name one of %s", strings.Join(pools, ", "))
 		}
 	}
-}
-
-// beside returns the path of a file that the configuration names.
-func (c *checker) beside(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(c.d.path), path)
 }

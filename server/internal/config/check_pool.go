@@ -92,7 +92,7 @@ func (c *checker) sticky(s *Sticky, name string) {
 }
 
 func (c *checker) key(s *Sticky, at, file string) {
-	key, err := readFile(c.beside(file))
+	key, err := readFile(beside(c.d.path, file))
 	key = []byte(strings.TrimSpace(string(key)))
 	switch {
 	case err != nil:
@@ -132,5 +132,5 @@ func (c *checker) whole(path string) string {
 	if path == "" {
 		return ""
 	}
-	return c.beside(path)
+	return beside(c.d.path, path)
 }

@@ -202,6 +202,8 @@ func (d *decoder) scalar(e entry, v reflect.Value, tag reflect.StructTag) {
 		why = " is empty; write text, in quotes if need be"
 	case isText:
 		why = scalar(v, s, tag.Get("is"))
+	case isNum && tag.Get("one") != "": // 1.2 is a number to YAML
+		why = scalar(v, num, "")
 	default:
 		why = wrongKind(e, "text, in quotes if need be")
 	}

@@ -18,6 +18,7 @@ import (
 var formats = map[string]func(string) string{
 	"name":    badName,
 	"address": badAddress,
+	"listen":  badListen,
 	"path":    badPath,
 	"cookie":  badCookie,
 	"log":     badLog,
@@ -52,6 +53,22 @@ func badAddress(s string) string {
 		return fmt.Sprintf("%q is not a host; write a name or an IP address, without a scheme", host)
 	}
 	return ""
+}
+
+func badListen(s string) string {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !filepath.IsAbs(path) || len(path) > 100 {
+			return fmt.Sprintf("%q is not the path of a socket; write the whole path, from / on, with at most 100 characters", path)
+		}
+		return ""
+	}
+	if name, ok := strings.CutPrefix(s, "systemd:"); ok {
+		if badName(name) != "" {
+			return fmt.Sprintf("%q is not the name of a socket; write the FileDescriptorName of the unit", name)
+		}
+		return ""
+	}
+	return badAddress(s)
 }
 
 func badPath(s string) string {

@@ -29,6 +29,11 @@ func (c *checker) lints() {
 			c.lint(fmt.Sprintf("trusted_proxies[%d]", i), "trusted_proxies", "%s lets every client claim any address; list your proxies", p)
 		}
 	}
+	for _, l := range c.cfg.Listeners {
+		if l.IdleTimeout < c.cfg.LameDuck {
+			c.lint("lame_duck", "listeners", "%v is longer than any connection may be idle (%v)", c.cfg.LameDuck, l.IdleTimeout)
+		}
+	}
 	for i := range c.cfg.Pools {
 		c.lintPool(&c.cfg.Pools[i], "pools."+c.cfg.Pools[i].Name)
 	}

@@ -265,6 +265,21 @@ func (p *Pool) change(i int, now time.Time, do func(*server)) {
 	p.dispatch(now)
 }
 
+// Ordered returns what the operator wants of server i, whatever its health: Up,
+// Draining with the end of the drain, or Maintenance.
+func (p *Pool) Ordered(i int) (State, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch s := &p.servers[i]; s.order {
+	case drain:
+		return Draining, s.until
+	case maintenance:
+		return Maintenance, time.Time{}
+	default:
+		return Up, time.Time{}
+	}
+}
+
 // Adopt makes server i of this pool the same one as server j of a pool that it
 // replaces: what is known of it and what it works on counts here, too, and goes
 // on doing so while requests of the old pool end.
