@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -190,6 +191,9 @@ func (p *patch) record(m *Manager, base Record, loaded Attrs, t time.Time) (Reco
 	}
 	rec := base
 	rec.Attrs = m.onlyKept(attrs)
+	if n := rec.Attrs.size(); m.opts.MaxSize > 0 && n > m.opts.MaxSize {
+		return Record{}, fmt.Errorf("%w: its attributes have %d bytes, MaxSize is %d", ErrTooLarge, n, m.opts.MaxSize)
+	}
 	rec.Rev = base.Rev.Next()
 	rec.Seen = t
 	if p.renew != nil {

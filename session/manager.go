@@ -40,7 +40,7 @@ func New(store Store, opts *Options) (*Manager, error) {
 	switch {
 	case store != nil:
 	case opts == nil || opts.Carrier == nil:
-		return nil, errors.New("session: New needs a store, but for Options.Carrier")
+		return nil, errors.New("session: New needs a store")
 	default:
 		store = noStore{}
 	}

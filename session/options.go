@@ -108,6 +108,10 @@ type Options struct {
 	// CommitTimeout bounds a whole commit with its retries. It does not end
 	// when the client goes away. Default 5 s.
 	CommitTimeout time.Duration
+	// MaxSize bounds the attributes of a session in bytes, names and values
+	// together: a request that goes over it fails with ErrTooLarge and changes
+	// nothing. Stores may have limits of their own. Default 1 MiB; negative: no bound.
+	MaxSize int
 	// OnceKeys is how many keys of Session.Once a session remembers, the newest
 	// first; each costs 16 bytes of the record. Default 32.
 	OnceKeys int
@@ -170,6 +174,7 @@ func (o *Options) withDefaults() (Options, error) {
 	def(&c.Timeout, 2*time.Second)
 	def(&c.CommitTimeout, 5*time.Second)
 	def(&c.OnceKeys, 32)
+	def(&c.MaxSize, 1<<20)
 	def(&c.LockWait, 5*time.Second)
 	def(&c.LockTTL, 10*time.Second)
 	if c.Carrier != nil {

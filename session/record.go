@@ -95,6 +95,14 @@ func (a Attrs) Without(name string) Attrs {
 	return slices.Delete(slices.Clone(a), i, i+1)
 }
 
+// size is how many bytes names and values have.
+func (a Attrs) size() (n int) {
+	for i := range a {
+		n += len(a[i].Name) + len(a[i].Value)
+	}
+	return n
+}
+
 func (a Attrs) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(a, name, func(x Attr, n string) int { return strings.Compare(x.Name, n) })
 }

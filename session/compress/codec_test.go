@@ -18,12 +18,14 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/codec/cbor"
 	"github.com/belay-ha/belay/session/codec/gob"
 	"github.com/belay-ha/belay/session/codec/proto"
 	"github.com/belay-ha/belay/session/compress"
 	"github.com/belay-ha/belay/session/memstore"
+	"github.com/belay-ha/belay/session/redisstore"
 )
 
 const (
@@ -404,4 +406,83 @@ func FuzzT42_unmarshal(f *testing.F) {
 		}
 		reads(t, c, marshal(t, c, got), got)
 	})
+}
+
+// A bomb that somebody put into the store: its attribute is absent, and told; the
+// rest of the session, and the server, are what they were.
+func TestT42_a_bomb_in_the_store_is_absent(t *testing.T) { // alone: it counts what is allocated
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := enc.EncodeAll(make([]byte, 64<<20), []byte{markZstd})
+	mem, err := memstore.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net, err := redisstore.Open(t.Context(), servertest.StartRedis(t).URL(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = net.Close() }()
+	for name, store := range map[string]session.Store{"memory": mem, "redis": net} {
+		var id session.ID
+		told := 0
+		m, err := session.New(store, &session.Options{
+			Codec: open(t, session.JSON{}, compress.Options{}),
+			Hooks: session.Hooks{
+				Created:     func(_ context.Context, i session.Info) { id = i.ID },
+				Undecodable: func(context.Context, string, error) { told++ },
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		note, who := session.NewKey[string]("note"), session.NewKey[string]("who")
+		cookie := ""
+		visit := func(f func(s *session.Session)) {
+			t.Helper()
+			r := httptest.NewRequest("GET", "https://example.com/", nil)
+			r.Header.Set("Cookie", cookie)
+			w := httptest.NewRecorder()
+			m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				s, err := m.Get(r.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				f(s)
+			})).ServeHTTP(w, r)
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: status %d", name, w.Code)
+			}
+			for _, c := range w.Result().Cookies() {
+				cookie = c.Name + "=" + c.Value
+			}
+		}
+		visit(func(s *session.Session) { note.Set(s, "n"); who.Set(s, "Ann") })
+		rec, err := store.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := rec.Rev
+		rec.Rev = rec.Rev.Next()
+		rec.Attrs = rec.Attrs.With("note", bomb)
+		if err := store.Update(t.Context(), id, rec, was); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		visit(func(s *session.Session) {
+			if v, ok := note.Get(s); ok || v != "" || told != 1 {
+				t.Errorf("%s: read %d bytes, told %d times", name, len(v), told)
+			}
+			if v, _ := who.Get(s); v != "Ann" {
+				t.Errorf("%s: the rest of the session is %q", name, v)
+			}
+		})
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
+			t.Errorf("%s: %d MiB were reserved", name, n>>20)
+		}
+	}
 }

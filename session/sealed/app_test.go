@@ -28,6 +28,10 @@ func newApp(t *testing.T, store session.Store, user session.Key[string], corrupt
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, m, user)
+}
+
+func serve(t *testing.T, m *session.Manager, user session.Key[string]) *app {
 	a := &app{t: t}
 	a.h = m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())

@@ -50,6 +50,7 @@ type counted struct {
 
 	calls, writes atomic.Int64
 	away          atomic.Bool
+	created       atomic.Pointer[session.ID] // the last one
 }
 
 var errAway = errors.New("the store is away")
@@ -76,6 +77,7 @@ func (c *counted) Create(ctx context.Context, id session.ID, rec session.Record)
 	if err := c.count(true); err != nil {
 		return err
 	}
+	c.created.Store(&id)
 	return c.Store.Create(ctx, id, rec)
 }
 

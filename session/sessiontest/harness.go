@@ -40,7 +40,7 @@ func (c Config) Run(t *testing.T, open Open) {
 	if c.Schedules == 0 {
 		c.Schedules = 50
 	}
-	groups := [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, helperPromises, coherentPromises, stickyPromises, keepPromises, eventPromises}
+	groups := [][]promise{tokenPromises, cookiePromises, timePromises, lifePromises, endPromises, writePromises, storagePromises, answerPromises, fencePromises, routePromises, helperPromises, coherentPromises, stickyPromises, keepPromises, eventPromises, badInputPromises}
 	// What a store cannot do is not tested, rather than skipped.
 	if _, ok := session.Capability[session.Indexer](open(t)); ok {
 		groups = append(groups, ownerPromises)
