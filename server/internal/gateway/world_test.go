@@ -45,10 +45,11 @@ type app struct {
 	ln      *memListener
 	srv     *http.Server
 
-	mu       sync.Mutex
-	frozen   chan struct{} // nil: not
-	attempts map[uint64]wire.Attempt
-	requests []string // method and path of those that ran
+	mu        sync.Mutex
+	frozen    chan struct{} // nil: not
+	attempts  map[uint64]wire.Attempt
+	requests  []string // method and path of those that ran
+	committed []string // and of those that took effect
 }
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -115,6 +116,9 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	a.commits.Add(1)
+	a.mu.Lock()
+	a.committed = append(a.committed, r.Method+" "+r.URL.Path)
+	a.mu.Unlock()
 	if a.handler != nil {
 		a.handler(w, r)
 		return
