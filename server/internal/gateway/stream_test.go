@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/gateway"
@@ -90,6 +92,7 @@ func TestHTTP2ServerFails(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 				w.do(tc.method, "/x?work=1s", "b", "Cookie", c).want(w, tc.status, tc.body, tc.took)
+				synctest.Wait()
 				if w.state("app1") != "down" {
 					w.Error(w.state("app1"))
 				}
@@ -133,6 +136,7 @@ func front(t *testing.T, address string, change func(*gateway.Pool)) (*httptest.
 func backH2(t *testing.T, secure bool, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	if secure {
 		s.EnableHTTP2 = true
 		s.StartTLS()
