@@ -36,6 +36,64 @@
 // An empty session is never stored and sets no cookie. The store sees a hash of
 // the token, never the token.
 //
+// # What you will want to do
+//
+// Log in, once the password was right, and log out:
+//
+//	err = s.Renew(ctx, session.ForUser("42"))   // a new token; s.Owner() is "42" from now on
+//	err = s.Destroy(ctx)
+//
+// Two factors: ForPending after the first (s.Pending() tells, s.Owner() does
+// not), ForUser with AtLevel after the second. For what wants the password once
+// more: if !s.FreshFor(10*time.Minute), ask for it, and Renew with ForUser again.
+//
+// A user's devices, one of them ended, all others, all:
+//
+//	for info, err := range m.Sessions(ctx, "42") { … }
+//	n, err := m.Revoke(ctx, "42", session.Only(info.ID))
+//	n, err := m.Revoke(ctx, "42", session.Except(s))
+//	n, err := m.Revoke(ctx, "42")
+//
+// Values: a key is made once, with a name and a type.
+//
+//	Theme.Set(s, "dark"); v, ok := Theme.Get(s); Theme.Delete(s)
+//	msg, ok := Flash.Pop(s)                                  // shown once
+//	n := Hits.Update(s, func(n int) int { return n + 1 })    // no count is lost
+//	var Cart = session.NewKey("cart", session.Merge(merge))  // two tabs fill it
+//	if s.Once(r.Header.Get("Idempotency-Key")) { … }         // a request sent twice works once
+//
+// Set encodes at once; what is changed in place afterwards is seen with
+// Options.DetectChanges. A value that cannot be decoded as its key's type is
+// absent, and s.Err tells.
+//
+// A long answer, server-sent events, a WebSocket: set something before the first
+// byte, so that the cookie goes out with the header, and call s.Save(ctx) after
+// each change.
+//
+// Forms: m.CSRF(mux), or http.CrossOriginProtection, or both; s.CSRFToken() is
+// the token. APIs: Options.Header is the field in which the token travels both ways.
+//
+// Single routes: a Rule in Options.Rules. Ignore: no session. ReadOnly. NoTouch:
+// it does not keep the session alive. Fresh: not from a cache. Lock: one at a time.
+// WhenDown: what to show while the store is away.
+//
+// Limits: Options.Idle and Lifetime, or AAL1, AAL2, AAL3; Cookie.Persistent for
+// "remember me"; MaxPerUser. What happens, in metrics and logs: Options.Hooks and
+// Logger; packages prom and otel.
+//
+// Over plain http on your own machine: Cookie{Insecure: true}. Testing your
+// handlers: memstore.New, and the cookie of one answer in the next request; see
+// the examples.
+//
+// # What can go wrong
+//
+// Get returns an error if the store cannot be asked; give it to m.Error, which
+// answers 503, or 500, or 403 if the user has too many sessions. A session after
+// an error reads as empty, and a request that changes it fails. A commit that
+// fails is answered the same way by itself. Errors are told apart by errors.Is
+// with the sentinels of this package. docs/bad-input.md lists what becomes of
+// everything that should not be there.
+//
 // # Modes
 //
 // By default (Shared) each request that uses the session reads the store once.
@@ -43,6 +101,13 @@
 // the balancer sends here; docs/modes.md has the table of what each costs and
 // gives up. In every mode a user who sends one request after another sees what
 // he did before.
+//
+//	&session.Options{Mode: session.Coherent, Cache: cache}                    // near.New makes one
+//	&session.Options{Mode: session.Sticky, Route: "app1"}                     // the balancer's name for this server
+//	&session.Options{Mode: session.Sticky, Route: "app1", Backup: session.Async}
+//
+// With Options.Carrier (sealed.NewCookies) sessions live in the cookie; what a
+// Key says is OnServer does not.
 //
 // # Behind a gateway
 //
