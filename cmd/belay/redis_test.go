@@ -41,13 +41,7 @@ func TestRedisInitWorks(t *testing.T) {
 	for i := range 3 {
 		start(t, dir, fmt.Sprintf("sentinel-%d", i+1), "redis-sentinel", filepath.Join(dir, fmt.Sprintf("sentinel-%d.conf", i+1)))
 	}
-	// The command lines are those of the files, with their paths.
-	guard := func(unit string, more ...string) []string {
-		line := regexp.MustCompile(`ExecStart=\S+ (.*)`).FindStringSubmatch(read(t, filepath.Join(dir, unit)))[1]
-		line = strings.NewReplacer("/etc/belay", dir, "/etc/redis", dir, "%d", dir).Replace(line)
-		words := strings.Fields(line)
-		return append(append([]string{"belay"}, words[:2]...), append(more, words[2:]...)...)
-	}
+	guard := func(unit string, more ...string) []string { return commandOf(t, dir, unit, more...) }
 	first := start(t, dir, "node-1", guard("redis-1.service", "--allow-empty", "--hold-back", "1ms")...)
 	answers(t, addrs[0], password, "PING", "+PONG")
 	start(t, dir, "node-2", guard("redis-2.service")...)
@@ -77,6 +71,14 @@ func TestRedisInitWorks(t *testing.T) {
 	start(t, dir, "node-1", guard("redis-1.service")...)
 	answers(t, addrs[0], password, "GET cart", "$5")
 	answers(t, addrs[0], password, "SET cart none", "-READONLY")
+}
+
+// commandOf is the command line of a unit, with its paths in dir.
+func commandOf(t *testing.T, dir, unit string, more ...string) []string {
+	t.Helper()
+	line := regexp.MustCompile(`ExecStart=\S+ (.*)`).FindStringSubmatch(read(t, filepath.Join(dir, unit)))[1]
+	words := strings.Fields(strings.NewReplacer("/etc/belay", dir, "/etc/redis", dir, "%d", dir).Replace(line))
+	return append(append([]string{"belay"}, words[:2]...), append(more, words[2:]...)...)
 }
 
 // freeAddrs are addresses that nobody listens on.
