@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -30,6 +31,31 @@ type front struct {
 	mu    sync.Mutex
 	given map[string]net.Listener // by address: from systemd, or from the process before; taken at most once
 	doors map[string]*door        // by address
+	lent  map[string]net.Listener // by address: those that others serve on
+}
+
+// lend opens a socket, or takes the one that was given, for somebody who serves
+// on it by himself. The next process inherits it with the others.
+func (f *front) lend(ctx context.Context, key, address string) (net.Listener, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ln := f.given[address]
+	delete(f.given, address)
+	if ln == nil {
+		var err error
+		if ln, err = f.listen(ctx, key, address); err != nil {
+			return nil, err
+		}
+	}
+	f.lent[address] = ln
+	return ln, nil
+}
+
+// returned forgets a socket that was lent.
+func (f *front) returned(address string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.lent, address)
 }
 
 // door is an open socket and who serves on it.
@@ -141,8 +167,12 @@ func (f *front) handOver() {
 func (f *front) files() (names []string, files []*os.File, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	sockets := maps.Clone(f.lent)
 	for address, d := range f.doors {
-		file, err := edge.File(d.ln)
+		sockets[address] = d.ln
+	}
+	for address, ln := range sockets {
+		file, err := edge.File(ln)
 		if err != nil {
 			return names, files, err
 		}

@@ -52,6 +52,11 @@ func (s *Server) reload(ctx context.Context, r *running) error {
 		shut(opened)
 		return fmt.Errorf("checking the new servers: %w", err)
 	}
+	// Also last, for the same reason: what it could not open is told, and the
+	// fronts that did not change were not touched.
+	if err := r.redis.set(cfg.Redis); err != nil {
+		r.log.Error("a redis front does not run", "error", err)
+	}
 	r.front.serve(wants, opened)
 	s.mu.Lock()
 	r.cfg = cfg

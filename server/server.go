@@ -101,6 +101,7 @@ type running struct {
 	admin      http.Handler
 	access     *accessLog
 	front      *front
+	redis      *redisFronts
 	left       chan struct{} // closed when another process has taken over
 }
 
@@ -130,6 +131,7 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.open(r)
 	if err != nil || ctx.Err() != nil {
 		s.change.Unlock()
+		r.redis.stop()
 		return err
 	}
 	wg.Go(func() { s.watch(ctx, r) })
@@ -146,6 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.change.Lock() // a reload that is under way gives up, since ctx has ended
 	s.setRunning(nil)
 	s.change.Unlock()
+	r.redis.stop()
 	r.front.users.Wait()
 	if ctx.Err() == nil {
 		wait, done := context.WithTimeout(ctx, r.cfg.TunnelGrace)
@@ -163,7 +166,7 @@ func (s *Server) build(ctx, background context.Context) *running {
 		access: &accessLog{stdout: s.o.Stdout, stderr: s.o.Stderr},
 		front: &front{
 			log: s.o.Logger, listen: s.o.Listen, failed: make(chan error, 1),
-			given: s.o.Inherited.listeners(), doors: make(map[string]*door),
+			given: s.o.Inherited.listeners(), doors: make(map[string]*door), lent: make(map[string]net.Listener),
 		},
 		left: make(chan struct{}),
 	}
@@ -172,7 +175,9 @@ func (s *Server) build(ctx, background context.Context) *running {
 		Logger: s.o.Logger, Access: slog.New(slog.NewJSONHandler(r.access, nil)), Dial: s.o.Dial,
 		Registry: registry, Tracer: s.o.Tracer,
 	})
-	r.admin = admin.Handler(r.gateway, metricsHandler(registry), s)
+	r.redis = newRedisFronts(r)
+	registry.MustRegister(r.redis)
+	r.admin = admin.Handler(r.gateway, metricsHandler(registry), s, r.redis)
 	return r
 }
 
@@ -188,6 +193,9 @@ func (s *Server) open(r *running) error {
 	r.gateway.Obey(s.o.Inherited.orders())
 	if r.gateway.Ready(r.ctx) != nil {
 		return nil // told to stop before the first user came
+	}
+	if err := r.redis.set(r.cfg.Redis); err != nil {
+		return err
 	}
 	if opened, err = r.front.open(r.ctx, wants); err != nil {
 		return err

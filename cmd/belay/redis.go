@@ -78,7 +78,7 @@ func redisFrontCommand() *cobra.Command {
 	var cfg server.RedisFrontConfig
 	var redis, sentinel login
 	var allow []string
-	var certFile, keyFile string
+	var certFile, keyFile, admin string
 	cmd := &cobra.Command{
 		Use:   "front --sentinel host:port --sentinel host:port --sentinel host:port",
 		Short: "Lead clients to the master of a Redis group, and to no other node",
@@ -107,11 +107,7 @@ each alone is enough. A section "redis" of belay serve does the same.`,
 			if err := errors.Join(err1, err2, err3); err != nil {
 				return err
 			}
-			f, err := server.NewRedisFront(cfg, slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
-			if err != nil {
-				return err
-			}
-			return f.Run(cmd.Context())
+			return server.RunRedisFront(cmd.Context(), cfg, admin, slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
 		},
 	}
 	f := cmd.Flags()
@@ -119,6 +115,7 @@ each alone is enough. A section "redis" of belay serve does the same.`,
 	f.StringVar(&cfg.MasterName, "master-name", "mymaster", "what the sentinels call the group")
 	f.StringSliceVar(&cfg.Sentinels, "sentinel", nil, "`address` of a sentinel; give all of them")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:6379", "`address` that leads to the master")
+	f.StringVar(&admin, "admin", "", "loopback `address` of the admin API: GET /v1/redis, /metrics, POST /v1/redis/NAME/failover?to=host:port; empty: none")
 	f.StringVar(&cfg.ListenReplicas, "listen-replicas", "", "`address` that leads to a replica; empty: none")
 	f.DurationVar(&cfg.MaxLag, "max-lag", 0, "how far behind a replica may be, in whole seconds (default 2s)")
 	f.DurationVar(&cfg.Hold, "hold", 0, "how long a client waits for a master (default and most 5s)")

@@ -41,7 +41,7 @@ type Process interface {
 }
 
 // Handler returns the API, with metrics under /metrics.
-func Handler(c Control, metrics http.Handler, p Process) http.Handler {
+func Handler(c Control, metrics http.Handler, p Process, redis Redis) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -70,20 +70,26 @@ func Handler(c Control, metrics http.Handler, p Process) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) { command(w, r, p.Reload, "reloaded") })
 	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) { command(w, r, p.Upgrade, "upgraded") })
+	redisRoutes(mux, redis)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, /metrics, /v1/servers, /v1/config and POST /v1/servers/{name}/{drain,ready,maintenance}, /v1/reload, /v1/upgrade", r.Method, r.URL.Path))
+		fail(w, http.StatusNotFound, fmt.Errorf("no %s %s here; there are GET /healthz, /metrics, /v1/servers, /v1/config, /v1/redis and POST /v1/servers/{name}/{drain,ready,maintenance}, /v1/redis/{name}/failover, /v1/reload, /v1/upgrade", r.Method, r.URL.Path))
 	})
+	return guarded(mux, p.AllowRemote)
+}
+
+// guarded refuses what a web page of somebody else could send.
+func guarded(mux http.Handler, anyHost func() bool) http.Handler {
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusForbidden, errors.New("requests from other web sites are refused"))
 	}))
-	guarded := guard.Handler(mux)
+	inner := guard.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !p.AllowRemote() && !plainHost(r.Host) {
+		if !anyHost() && !plainHost(r.Host) {
 			fail(w, http.StatusForbidden, fmt.Errorf("host %q is refused; call the API by IP address or as localhost", r.Host))
 			return
 		}
-		guarded.ServeHTTP(w, r)
+		inner.ServeHTTP(w, r)
 	})
 }
 

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/admin"
 	"github.com/belay-ha/belay/server/internal/gateway"
+	"github.com/belay-ha/belay/server/internal/redisfront"
 )
 
 // control notes what it is told.
@@ -36,6 +38,22 @@ func (c *control) order(name, what string) error {
 		return fmt.Errorf("%w: %q", gateway.ErrNoServer, name)
 	}
 	c.orders = append(c.orders, what)
+	return nil
+}
+
+// Redis is one front.
+func (c *control) Redis() []redisfront.Status {
+	return []redisfront.Status{{Name: "sessions", Master: "10.0.0.1:6379"}}
+}
+
+func (c *control) FailOverRedis(_ context.Context, name, to string) error {
+	switch {
+	case name != "sessions":
+		return fmt.Errorf("%w: no front %q", os.ErrNotExist, name)
+	case to == "down:1":
+		return redisfront.ErrNotReady
+	}
+	c.orders = append(c.orders, "failover "+to)
 	return nil
 }
 
@@ -78,6 +96,11 @@ func TestAPI(t *testing.T) {
 		"upgrade":                   {"POST", "http://127.0.0.1/v1/upgrade", "", 200, `upgraded`, "upgrade"},
 		"failed_reload":             {"POST", "http://127.0.0.1/v1/reload", "", 409, `cannot reload`, ""},
 		"failed_upgrade":            {"POST", "http://127.0.0.1/v1/upgrade", "", 409, `cannot upgrade`, ""},
+		"redis":                     {"GET", "http://127.0.0.1/v1/redis", "", 200, `"master":"10.0.0.1:6379"`, ""},
+		"redis_failover":            {"POST", "http://127.0.0.1/v1/redis/sessions/failover?to=10.0.0.2:6379", "", 200, `"sessions"`, "failover 10.0.0.2:6379"},
+		"redis_failover_to_nobody":  {"POST", "http://127.0.0.1/v1/redis/sessions/failover", "", 400, `?to=host:port`, ""},
+		"redis_not_ready":           {"POST", "http://127.0.0.1/v1/redis/sessions/failover?to=down:1", "", 409, `not ready`, ""},
+		"redis_unknown":             {"POST", "http://127.0.0.1/v1/redis/other/failover?to=a:1", "", 404, `no front`, ""},
 		"reload_needs_post":         {"GET", "http://127.0.0.1/v1/reload", "", 404, `"error"`, ""},
 		"no_reload_by_a_web_site":   {"POST", "http://127.0.0.1/v1/reload", "https://evil.example", 403, `"error"`, ""},
 		"unknown_server":            {"POST", "http://127.0.0.1/v1/servers/app9/ready", "", 404, `no such server`, ""},
@@ -93,7 +116,7 @@ func TestAPI(t *testing.T) {
 				r.Header.Set("Origin", tc.origin)
 			}
 			w := httptest.NewRecorder()
-			admin.Handler(c, http.NotFoundHandler(), process{c, strings.Contains(name, "failed"), false}).ServeHTTP(w, r)
+			admin.Handler(c, http.NotFoundHandler(), process{c, strings.Contains(name, "failed"), false}, c).ServeHTTP(w, r)
 			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || !json.Valid(w.Body.Bytes()) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
@@ -107,7 +130,7 @@ func TestAPI(t *testing.T) {
 func TestRemoteAPIMayBeCalledByName(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	admin.Handler(&control{}, http.NotFoundHandler(), process{remote: true}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
+	admin.Handler(&control{}, http.NotFoundHandler(), process{remote: true}, &control{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://gateway.internal/v1/servers", nil))
 	if w.Code != 200 {
 		t.Fatal(w.Code)
 	}
@@ -117,7 +140,7 @@ func TestMetricsAreServed(t *testing.T) {
 	t.Parallel()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "belay_x 1") })
 	w := httptest.NewRecorder()
-	admin.Handler(&control{}, metrics, process{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
+	admin.Handler(&control{}, metrics, process{}, &control{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil))
 	if w.Code != 200 || w.Body.String() != "belay_x 1" {
 		t.Fatal(w.Code, w.Body)
 	}

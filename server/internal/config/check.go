@@ -57,6 +57,10 @@ func (c *checker) config() {
 		c.unique(taken, "admin.address", addressTwice, c.cfg.Admin.Address)
 		c.admin(c.cfg.Admin)
 	}
+	for i := range c.cfg.Redis {
+		r := &c.cfg.Redis[i]
+		c.redis(r, "redis."+r.Name, taken)
+	}
 	cookies := make(map[string]string)
 	for i := range c.cfg.Pools {
 		p := &c.cfg.Pools[i]

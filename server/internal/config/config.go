@@ -25,6 +25,8 @@ type Config struct {
 	Routes []Route `key:"routes"`
 	// Groups of app servers, each under its name.
 	Pools []Pool `key:"pools" named:"pool" need:"name the pool of app servers"`
+	// Addresses in front of Redis groups, each group under its name; see docs/redis.md.
+	Redis []Redis `key:"redis" named:"redis front"`
 	// How long requests in flight may go on after a stop.
 	Grace time.Duration `key:"grace" default:"10s" example:"30s"`
 	// How long idle connections of clients are kept after an upgrade or a change of their listener, so that a request already on its way is answered.

@@ -45,6 +45,7 @@ type Front struct {
 	changes []Change
 	since   time.Time // the last change of state.open or of the target
 	cuts    uint64
+	decided uint64
 	unsafe  string
 }
 
@@ -312,6 +313,7 @@ func (f *Front) apply(ctx context.Context, before state, now time.Time) {
 		f.o.Logger.WarnContext(ctx, "redis front holds", "reason", s.why, "cut", c.Cut)
 	}
 	f.cuts += uint64(c.Cut)
+	f.decided++
 	f.changes = keep(f.changes, c)
 }
 

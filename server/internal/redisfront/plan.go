@@ -56,6 +56,9 @@ func (f *Front) mayGoBack() bool {
 const (
 	planLimit = 3 * time.Second // for all of it; then the old master goes on
 	planLook  = 5 * time.Millisecond
+	// followLimit is for the sentinels, after which writers are led to the new
+	// master at the latest.
+	followLimit = 10 * time.Second
 )
 
 // ErrNotReady: the node cannot take over without loss now.
@@ -99,7 +102,23 @@ func (f *Front) plan(ctx context.Context, to string) error {
 	// Those who came past another front or none shall come again.
 	_, _ = old.ask(ctx, []string{"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"})
 	f.alarm()
-	return f.follow(ctx)
+	if err := f.follow(ctx); err != nil {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), followLimit)
+	defer cancel()
+	for !f.leadsTo(to) {
+		if !sleep(ctx, planLook, nil) {
+			return fmt.Errorf("redisfront: %s is master, and the front does not lead there yet: %w", to, ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (f *Front) leadsTo(addr string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state.open && f.state.target.Addr == addr
 }
 
 // swap pauses writes, waits until the copy is complete, and exchanges the roles.

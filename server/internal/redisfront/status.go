@@ -26,6 +26,7 @@ type Status struct {
 	Sentinels []SentinelStatus `json:"sentinels"`
 	Nodes     []NodeStatus     `json:"nodes"`
 	Changes   []Change         `json:"changes"` // the last ones, oldest first
+	Decided   uint64           `json:"decided"` // how many changes there were in all
 }
 
 // SentinelStatus is what one sentinel said last.
@@ -63,7 +64,7 @@ func (f *Front) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := Status{
-		Name: f.cfg.Name, Open: f.state.open, Epoch: f.state.highest, Reason: f.state.why, Cut: f.cuts, Changes: slices.Clone(f.changes),
+		Name: f.cfg.Name, Open: f.state.open, Epoch: f.state.highest, Reason: f.state.why, Cut: f.cuts, Decided: f.decided, Changes: slices.Clone(f.changes),
 		Master: f.state.target.Addr, RunID: f.state.target.RunID,
 	}
 	if f.state.alarm != "" {
