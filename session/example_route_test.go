@@ -81,11 +81,11 @@ func ExampleKey_Update() {
 // What is special about some routes.
 func ExampleRule() {
 	m := insecure(session.Options{Rules: []session.Rule{
-		{Pattern: "/static/", Ignore: true},                      // no session at all
-		{Pattern: "/poll", NoTouch: true, ReadOnly: true},        // does not keep it alive
-		{Pattern: "/feed", WhenDown: session.Anonymous},          // worth showing without one
-		{Pattern: "POST /pay", Lock: true, Fresh: true},          // one at a time, and not for who was just logged out
-		{Pattern: "GET /report", WhenLocked: session.GoReadOnly}, // has no effect without Lock
+		{Pattern: "/static/", Ignore: true},                                   // no session at all
+		{Pattern: "/poll", NoTouch: true, ReadOnly: true},                     // does not keep it alive
+		{Pattern: "/feed", WhenDown: session.Anonymous},                       // worth showing without one
+		{Pattern: "POST /pay", Lock: true, Fresh: true},                       // one at a time, and not for who was just logged out
+		{Pattern: "GET /invoice", Lock: true, WhenLocked: session.GoReadOnly}, // waits, then shows what there is
 	}})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", page(m, func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {

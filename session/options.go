@@ -238,8 +238,18 @@ func (o *Options) legal() error {
 	refuse(carries && len(o.Keys) > 0, "with a Carrier leave Keys away: what it seals needs no signature")
 	refuse(carries && o.RotateEvery > 0, "with a Carrier leave RotateEvery away: each cookie it makes is another")
 	refuse(carries && o.MaxPerUser > 0, "MaxPerUser needs sessions that can be listed, and those in cookies cannot")
-	for _, r := range o.Rules {
+	refuse(o.OnRollback < ServeOlder || o.OnRollback > RefuseOlder, "OnRollback %d does not exist", o.OnRollback)
+	refuse(o.OnRollback == RefuseOlder && shared, "Shared remembers no revision, so it cannot refuse an older one: leave OnRollback away, or change the Mode")
+	refuse(o.WhenTooMany < EndOldest || o.WhenTooMany > RejectNew, "WhenTooMany %d does not exist", o.WhenTooMany)
+	refuse(o.MaxPerUser < 0, "MaxPerUser cannot be negative: leave it away to have no limit")
+	refuse(o.WhenTooMany != EndOldest && o.MaxPerUser == 0, "WhenTooMany says what happens at a limit: set MaxPerUser, too")
+	for i := range o.Rules {
+		r := &o.Rules[i]
 		refuse(r.WhenDown == Stale && !coherent && !carries, "rule %q: Stale needs Coherent mode or a Carrier", r.Pattern)
+		refuse(r.WhenDown < Unavailable || r.WhenDown > Stale, "rule %q: WhenDown %d does not exist", r.Pattern, r.WhenDown)
+		refuse(r.WhenLocked < Refuse || r.WhenLocked > GoReadOnly, "rule %q: WhenLocked %d does not exist", r.Pattern, r.WhenLocked)
+		refuse(r.WhenLocked != Refuse && !r.Lock, "rule %q: WhenLocked says what happens without the lease: set Lock, too", r.Pattern)
+		refuse(r.Ignore && *r != Rule{Pattern: r.Pattern, Ignore: true}, "rule %q: what is ignored has no session to have rules for", r.Pattern)
 	}
 	return errors.Join(errs...)
 }
