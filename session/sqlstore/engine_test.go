@@ -4,11 +4,13 @@
 package sqlstore_test
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
@@ -22,40 +24,69 @@ import (
 
 // engine is a running database of one kind.
 type engine struct {
-	name string
 	open func(t *testing.T) *sqlstore.Database
+	// root may do everything.
+	root *sql.DB
 }
 
-func onPostgres(t *testing.T) engine {
+func TestPostgres(t *testing.T) {
+	t.Parallel()
 	p := servertest.StartPostgres(t)
-	return engine{"postgres", func(t *testing.T) *sqlstore.Database {
-		return opened(t)(postgres.Open(p.URL("postgres"), nil))
-	}}
+	e := engine{open: func(t *testing.T) *sqlstore.Database { return opened(t)(postgres.Open(p.URL("postgres"), nil)) }}
+	e.root = e.open(t).Hosts[0].DB
+	e.suite(t)
+	t.Run("bad_input", func(t *testing.T) { badPostgres(t, p, e) })
 }
 
-func onMariaDB(t *testing.T) engine {
+func TestMariaDB(t *testing.T) {
+	t.Parallel()
 	m := servertest.StartMariaDB(t)
-	return engine{"mariadb", func(t *testing.T) *sqlstore.Database {
-		return opened(t)(mysql.Open(m.DSN("belay"), nil))
-	}}
+	e := engine{open: func(t *testing.T) *sqlstore.Database { return opened(t)(mysql.Open(m.DSN("belay"), nil)) }}
+	e.root = e.open(t).Hosts[0].DB
+	e.suite(t)
+	t.Run("bad_input", func(t *testing.T) { badMariaDB(t, m, e) })
 }
 
-func onSQLite(t *testing.T) engine {
+func TestSQLite(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sessions.db")
-	return engine{"sqlite", func(t *testing.T) *sqlstore.Database {
-		return opened(t)(sqlite.Open(path))
-	}}
+	e := engine{open: func(t *testing.T) *sqlstore.Database { return opened(t)(sqlite.Open(path)) }}
+	e.root = e.open(t).Hosts[0].DB
+	e.suite(t)
+	t.Run("bad_input", badSQLite)
 }
 
-// onEach runs f as a subtest for each engine, all at the same time.
-func onEach(t *testing.T, f func(t *testing.T, e engine)) {
-	for _, start := range []func(*testing.T) engine{onPostgres, onMariaDB, onSQLite} {
-		e := start(t)
-		t.Run(e.name, func(t *testing.T) { f(t, e) })
+// suite is what every engine must do.
+func (e engine) suite(t *testing.T) {
+	db := e.open(t)
+	s := open(t, db, &sqlstore.Options{Prefix: prefix()})
+	t.Run("conformance", func(t *testing.T) {
+		storetest.Run(t, func(*testing.T) session.Store { return s })
+	})
+	t.Run("sessions", func(t *testing.T) {
+		sessiontest.Config{Schedules: 10}.Run(t, func(t *testing.T) session.Store {
+			return open(t, db, &sqlstore.Options{Prefix: prefix()})
+		})
+	})
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, engine)
+	}{
+		{"sweep_takes_what_has_expired_and_nothing_else", sweepTakes},
+		{"sweeps_and_writers_wait_for_nobody", sweepsTogether},
+		{"many_processes_make_the_tables_at_once", openTogether},
+		{"tables_of_an_older_version_are_brought_up_to_date", migrates},
+		{"tables_of_a_newer_version", newerTables},
+		{"tables_that_lack_something_are_named", halfMade},
+		{"without_migrations_the_statements_are_asked_for", noMigrate},
+		{"sizes", sizes},
+		{"a_log_in_costs_a_bounded_number_of_rows", ownersAreSwept},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, e) })
 	}
 }
 
-func opened(t *testing.T) func(*sqlstore.Database, error) *sqlstore.Database {
+func opened(t testing.TB) func(*sqlstore.Database, error) *sqlstore.Database {
 	return func(db *sqlstore.Database, err error) *sqlstore.Database {
 		t.Helper()
 		if err != nil {
@@ -70,7 +101,7 @@ func opened(t *testing.T) func(*sqlstore.Database, error) *sqlstore.Database {
 	}
 }
 
-func open(t *testing.T, db *sqlstore.Database, opts *sqlstore.Options) *sqlstore.Store {
+func open(t testing.TB, db *sqlstore.Database, opts *sqlstore.Options) *sqlstore.Store {
 	t.Helper()
 	s, err := sqlstore.Open(t.Context(), db, opts)
 	if err != nil {
@@ -84,18 +115,22 @@ var prefixes atomic.Int64
 // prefix is one that nobody else uses.
 func prefix() string { return fmt.Sprintf("t%d_%d_", os.Getpid(), prefixes.Add(1)) }
 
-func TestConformance(t *testing.T) {
-	onEach(t, func(t *testing.T, e engine) {
-		s := open(t, e.open(t), &sqlstore.Options{Prefix: prefix()})
-		storetest.Run(t, func(*testing.T) session.Store { return s })
-	})
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
+
+func run(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := db.ExecContext(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
 }
 
-func TestSessions(t *testing.T) {
-	onEach(t, func(t *testing.T, e engine) {
-		db := e.open(t)
-		sessiontest.Config{Schedules: 10}.Run(t, func(t *testing.T) session.Store {
-			return open(t, db, &sqlstore.Options{Prefix: prefix()})
-		})
-	})
+func count(t *testing.T, db *sql.DB, query string) (n int) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
 }

@@ -54,6 +54,7 @@ func Open(dsn string, opts *Options) (*sqlstore.Database, error) {
 			return nil, fmt.Errorf("mysql: open: %w", err) // it quotes nothing of the DSN
 		}
 		c.ClientFoundRows = true
+		c.Logger = &mysql.NopLogger{} // the caller gets what it would write
 		switch {
 		case o.ConnectTimeout > 0:
 			c.Timeout = o.ConnectTimeout

@@ -1,0 +1,73 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlstore_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/belay-ha/belay/internal/servertest"
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/sqlstore"
+	"github.com/belay-ha/belay/session/sqlstore/mysql"
+	"github.com/belay-ha/belay/session/sqlstore/postgres"
+	"github.com/belay-ha/belay/session/storetest"
+)
+
+// faults harms the server of a store that has one. What it answers is made by sql,
+// run as a user who may write all the same.
+func faults(t *testing.T, server storetest.Server, open func(addr string) (*sqlstore.Database, error)) {
+	prefix := prefix()
+	storetest.Faults{
+		Servers: []storetest.Server{server},
+		Open: func(t testing.TB, addrs []string) (session.Store, func()) {
+			db, err := open(addrs[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			s, err := sqlstore.Open(ctx, db, &sqlstore.Options{Prefix: prefix})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s, func() {
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	}.Run(t)
+}
+
+func TestFaultsOnPostgres(t *testing.T) {
+	t.Parallel()
+	p := servertest.StartPostgres(t)
+	root := opened(t)(postgres.Open(p.URL("postgres"), nil)).Hosts[0].DB
+	faults(t, storetest.Server{
+		Addr: p.Addr(), Kill: p.Kill, Restart: p.Restart, Freeze: p.Freeze, Thaw: p.Thaw,
+		Fail: func() {
+			run(t, root, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+		},
+		Heal: func() {
+			run(t, root, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+		},
+	}, func(addr string) (*sqlstore.Database, error) {
+		return postgres.Open("postgres://belay@"+addr+"/postgres?sslmode=disable", nil)
+	})
+}
+
+func TestFaultsOnMariaDB(t *testing.T) {
+	t.Parallel()
+	m := servertest.StartMariaDB(t)
+	root := opened(t)(mysql.Open(m.DSN("belay"), nil)).Hosts[0].DB
+	run(t, root, "CREATE USER app IDENTIFIED BY 'secret'", "GRANT ALL ON belay.* TO app")
+	faults(t, storetest.Server{
+		Addr: m.Addr(), Kill: m.Kill, Restart: m.Restart, Freeze: m.Freeze, Thaw: m.Thaw,
+		Fail: func() { run(t, root, "SET GLOBAL read_only = 1") },
+		Heal: func() { run(t, root, "SET GLOBAL read_only = 0") },
+	}, func(addr string) (*sqlstore.Database, error) {
+		return mysql.Open("app:secret@tcp("+addr+")/belay", nil)
+	})
+}

@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlstore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/sqlstore"
+)
+
+func newID() (id session.ID) {
+	rand.Read(id.Hash[:])
+	return id
+}
+
+func record(life time.Duration) session.Record {
+	now := time.Now().Truncate(time.Millisecond)
+	return session.Record{
+		Rev: session.Rev{Term: 1, N: 1}, Created: now, Seen: now, Expires: now.Add(life), Ends: now.Add(12 * time.Hour),
+		Attrs: session.Attrs{{Name: "n", Value: []byte("1")}},
+	}
+}
+
+func next(rec session.Record, value string) session.Record {
+	rec.Rev = rec.Rev.Next()
+	rec.Attrs = rec.Attrs.With("n", []byte(value))
+	return rec
+}
+
+func create(t *testing.T, s session.Store, n int, life time.Duration) []session.ID {
+	t.Helper()
+	ids := make([]session.ID, n)
+	for i := range ids {
+		ids[i] = newID()
+		if err := s.Create(t.Context(), ids[i], record(life)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+func sweepTakes(t *testing.T, e engine) {
+	p := prefix()
+	s := open(t, e.open(t), &sqlstore.Options{Prefix: p})
+	live := create(t, s, 5, time.Hour)
+	create(t, s, 230, -time.Hour) // more than two batches
+	create(t, s, 5, -time.Second) // some clock may still see them alive
+	eternal := record(0)
+	eternal.Expires = time.Time{}
+	id := newID()
+	if err := s.Create(t.Context(), id, eternal); err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.Sweep(t.Context())
+	if err != nil || n != 230 {
+		t.Errorf("swept %d, %v, want 230", n, err)
+	}
+	if n := count(t, e.root, "SELECT COUNT(*) FROM "+p+"sessions"); n != 11 {
+		t.Errorf("%d rows are left, want 11", n)
+	}
+	for _, id := range append(live, id) {
+		if _, err := s.Load(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// sweepsTogether: several processes sweep while others write, delete and log in.
+// A deadlock that a caller sees is an error here.
+func sweepsTogether(t *testing.T, e engine) {
+	p := prefix()
+	open(t, e.open(t), &sqlstore.Options{Prefix: p})
+	const processes, rounds = 3, 6
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make(chan error, 100)
+	for i := range processes {
+		s := open(t, e.open(t), &sqlstore.Options{Prefix: p})
+		wg.Go(func() {
+			for range rounds {
+				if _, err := s.Sweep(ctx); err != nil {
+					errs <- fmt.Errorf("sweep: %w", err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for n := range rounds {
+				var ids []session.ID
+				for range 20 {
+					id := newID()
+					dead := record(-time.Hour)
+					rec := record(time.Hour)
+					owner := fmt.Sprint("owner ", n%2)
+					_, err := s.Index(ctx, owner, id, time.Now().Add(-time.Hour))
+					errs <- errors.Join(err, s.Create(ctx, newID(), dead), s.Create(ctx, id, rec),
+						s.Touch(ctx, id, rec.Expires.Add(time.Minute)), s.Update(ctx, id, next(rec, "2"), rec.Rev), s.RaiseEpoch(ctx, owner))
+					ids = append(ids, id)
+				}
+				errs <- errors.Join(s.Unindex(ctx, fmt.Sprint("owner ", n%2), ids[:10]...), s.Delete(ctx, ids...))
+			}
+		})
+		_ = i
+	}
+	go func() {
+		wg.Wait()
+		close(errs)
+	}()
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func ownersAreSwept(t *testing.T, e engine) {
+	p := prefix()
+	s := open(t, e.open(t), &sqlstore.Options{Prefix: p})
+	for range 3 {
+		if _, err := s.Index(t.Context(), "u", newID(), time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Index(t.Context(), "u", newID(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Lock(t.Context(), newID(), -2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range map[string]int{"entries": 1, "owners": 1, "leases": 0} {
+		if n := count(t, e.root, "SELECT COUNT(*) FROM "+p+table); n != want {
+			t.Errorf("%d rows in %s, want %d", n, table, want)
+		}
+	}
+	// An hour later the owner's numbers may be forgotten, and grow all the same.
+	if err := s.RaiseEpoch(t.Context(), "u"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Epoch(t.Context(), "u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, e.root, "UPDATE "+p+"owners SET due = 0")
+	if _, err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if epoch, err := s.Epoch(t.Context(), "u"); err != nil || epoch != 0 {
+		t.Errorf("epoch %d, %v after it was forgotten", epoch, err)
+	}
+	if err := s.RaiseEpoch(t.Context(), "u"); err != nil {
+		t.Fatal(err)
+	}
+	if epoch, err := s.Epoch(t.Context(), "u"); err != nil || epoch <= before {
+		t.Errorf("epoch %d, %v came before %d", epoch, err, before)
+	}
+}
+
+// sizes: what is too large is refused and named; what is not comes back whole.
+func sizes(t *testing.T, e engine) {
+	s := open(t, e.open(t), &sqlstore.Options{Prefix: prefix(), MaxRecord: 1 << 20})
+	for _, size := range []int{0, 1, 65535, 65536, 1<<20 - 1000} {
+		id, rec := newID(), record(time.Hour)
+		rec.Attrs = session.Attrs{{Name: "", Value: []byte(strings.Repeat("\x00'\\xff", size/4+1)[:size])}}
+		if err := s.Create(t.Context(), id, rec); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		got, err := s.Load(t.Context(), id)
+		if err != nil || string(got.Attrs[0].Value) != string(rec.Attrs[0].Value) {
+			t.Errorf("%d bytes: %v, or another value", size, err)
+		}
+		big := next(rec, strings.Repeat("x", 1<<20))
+		if err := s.Update(t.Context(), id, big, rec.Rev); !errors.Is(err, session.ErrTooLarge) || !strings.Contains(err.Error(), "MaxRecord is 1048576") {
+			t.Errorf("too large: got %v", err)
+		}
+		if got, err := s.Load(t.Context(), id); err != nil || got.Rev != rec.Rev {
+			t.Errorf("after the refusal: %v, %v", got.Rev, err)
+		}
+	}
+}
