@@ -33,7 +33,7 @@ func StartMariaDB(t testing.TB, args ...string) MariaDB {
 			if len(install) == 0 {
 				return fmt.Errorf("there is no mariadb-install-db beside %s", p.bin)
 			}
-			if err := p.run(install[0], "--no-defaults", "--datadir="+data(p), "--skip-test-db",
+			if err := p.run(install[0], "--no-defaults", "--datadir="+data(p), "--tmpdir="+p.dir, "--skip-test-db",
 				"--auth-root-authentication-method=normal", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2"); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func StartMariaDB(t testing.TB, args ...string) MariaDB {
 			return append([]string{
 				"--no-defaults", "--datadir=" + filepath.Join(dir, "data"), "--port=" + strconv.Itoa(port),
 				"--bind-address=127.0.0.1", "--socket=" + filepath.Join(dir, "socket"), "--pid-file=" + filepath.Join(dir, "pid"),
-				"--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M",
+				"--skip-name-resolve", "--tmpdir=" + dir, "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M",
 				"--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--performance-schema=off",
 			}, args...)
 		},

@@ -109,7 +109,7 @@ func testT43(t *testing.T, e *env) {
 }
 
 func testT50(t *testing.T, e *env) {
-	a, b := e.app(&session.Options{Timeout: 20 * time.Millisecond}), e.browser()
+	a, b := e.app(nil), e.browser()
 	b.must(a, setColor("red"))
 	hung := e.appOn(hangingStore{}, &session.Options{Timeout: 20 * time.Millisecond})
 	if w := b.raw(hung, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "static") }); w.Code != http.StatusOK {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,9 +65,8 @@ func (e engine) suite(t *testing.T) {
 		storetest.Run(t, func(*testing.T) session.Store { return s })
 	})
 	t.Run("sessions", func(t *testing.T) {
-		sessiontest.Config{Schedules: 10}.Run(t, func(t *testing.T) session.Store {
-			return open(t, db, &sqlstore.Options{Prefix: prefix()})
-		})
+		stores := newReuse(db)
+		sessiontest.Config{Schedules: 10}.Run(t, func(t *testing.T) session.Store { return stores.store(t) })
 	})
 	for _, c := range []struct {
 		name string
@@ -84,6 +84,39 @@ func (e engine) suite(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, e) })
 	}
+}
+
+// reuse gives out empty stores: making tables takes longer than what is done there.
+type reuse struct {
+	db *sqlstore.Database
+
+	mu   sync.Mutex
+	free []string // prefixes
+}
+
+func newReuse(db *sqlstore.Database) *reuse { return &reuse{db: db} }
+
+// store is nobody else's until the test ends.
+func (r *reuse) store(t *testing.T) *sqlstore.Store {
+	t.Helper()
+	r.mu.Lock()
+	p := prefix()
+	if n := len(r.free); n > 0 {
+		p, r.free = r.free[n-1], r.free[:n-1]
+	}
+	r.mu.Unlock()
+	s := open(t, r.db, &sqlstore.Options{Prefix: p})
+	t.Cleanup(func() {
+		for _, table := range []string{"sessions", "owners", "entries", "leases", "placement"} {
+			if _, err := r.db.Hosts[0].DB.Exec("DELETE FROM " + p + table); err != nil {
+				t.Error(err)
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.free = append(r.free, p)
+	})
+	return s
 }
 
 func opened(t testing.TB) func(*sqlstore.Database, error) *sqlstore.Database {

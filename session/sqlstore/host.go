@@ -97,7 +97,7 @@ func (h *host) named(err error) error { return fmt.Errorf("%s %s: %w", h.d.Name,
 func (h *host) probe(ctx context.Context) (State, error) {
 	patience := probeTimeout
 	if end, ok := ctx.Deadline(); ok { // the call itself needs time as well
-		patience = min(patience, max(time.Until(end)/4, probeTimeout/10))
+		patience = max(time.Until(end)/4, probeTimeout/10)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -108,7 +108,7 @@ func (h *host) probe(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// probeTimeout bounds one look at a server, at most.
+// probeTimeout bounds one look at a server, unless a call has more time.
 const probeTimeout = time.Second
 
 // servers are those of one database, and know which takes writes.

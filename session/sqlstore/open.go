@@ -10,13 +10,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/belay-ha/belay/session"
 )
 
+// openTimeout bounds Open if its context has no deadline: to make tables takes
+// longer than to use them.
+const openTimeout = 30 * time.Second
+
 // Open finds the primary of a database, makes or brings up to date the tables
 // unless told not to, and checks that they can be used. Any number of processes
-// may open one database at the same time.
+// may open one database at the same time. It gives up after 30 s, unless the
+// context has a deadline of its own.
 func Open(ctx context.Context, db *Database, opts *Options) (*Store, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -29,6 +35,11 @@ func Open(ctx context.Context, db *Database, opts *Options) (*Store, error) {
 		if h.DB == nil || h.Name == "" {
 			return nil, fmt.Errorf("sqlstore: open: Hosts[%d] needs a Name and a DB", i)
 		}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, openTimeout)
+		defer cancel()
 	}
 	s := &Store{d: db.Dialect, opts: o, servers: newServers(db), sql: newStatements(db.Dialect, o.Prefix)}
 	// A server that is not there says so at once: who starts wants to know.

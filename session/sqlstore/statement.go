@@ -31,6 +31,7 @@ type statements struct {
 	owner, entry, indexed, index, entries            statement
 	epoch, raise                                     statement
 	lock, holder, extend, unlock                     statement
+	list, firstList, nextList                        statement
 
 	due   map[string]statement // by table
 	w     writer
@@ -110,6 +111,10 @@ func newStatements(d *Dialect, prefix string) statements {
 		extend: w.write("id lease ttl due", `UPDATE {p}leases SET until = {ms} + :ttl, due = {greatest}(due, {now} + :due)
 			WHERE id = :id AND lease = :lease AND until > {ms}`),
 		unlock: w.write("id lease", `UPDATE {p}leases SET until = 0 WHERE id = :id AND lease = :lease`),
+
+		list:      w.write("id", `SELECT list FROM {p}placement WHERE id = :id`),
+		firstList: w.write("id version list", `INSERT INTO {p}placement (id, version, list) VALUES (:id, :version, :list)`),
+		nextList:  w.write("id version list old", `UPDATE {p}placement SET version = :version, list = :list WHERE id = :id AND version = :old`),
 
 		due:   map[string]statement{},
 		w:     w,

@@ -58,6 +58,9 @@ var migrations = [][]string{
 			due INTEGER NOT NULL, KEY due (due)
 		) ENGINE=InnoDB`,
 	},
+	{
+		`CREATE TABLE IF NOT EXISTS {p}placement (id INTEGER NOT NULL PRIMARY KEY, version BIGINT NOT NULL, list MEDIUMBLOB NOT NULL) ENGINE=InnoDB`,
+	},
 }
 
 // exclusive holds a lock of the server, which ends with the connection.

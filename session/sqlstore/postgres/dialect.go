@@ -70,6 +70,9 @@ var migrations = [][]string{
 		`CREATE TABLE {p}leases (id bytea PRIMARY KEY, lease bigint NOT NULL, until bigint NOT NULL, holder bigint NOT NULL, due integer NOT NULL)`,
 		`CREATE INDEX {p}leases_due ON {p}leases (due)`,
 	},
+	{
+		`CREATE TABLE {p}placement (id integer PRIMARY KEY, version bigint NOT NULL, list bytea NOT NULL)`,
+	},
 }
 
 // exclusive undoes all of f if it fails.

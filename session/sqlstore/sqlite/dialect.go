@@ -50,6 +50,9 @@ var migrations = [][]string{
 		`CREATE TABLE {p}leases (id BLOB NOT NULL PRIMARY KEY, lease INTEGER NOT NULL, until INTEGER NOT NULL, holder INTEGER NOT NULL, due INTEGER NOT NULL) WITHOUT ROWID`,
 		`CREATE INDEX {p}leases_due ON {p}leases (due)`,
 	},
+	{
+		`CREATE TABLE {p}placement (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, list BLOB NOT NULL)`,
+	},
 }
 
 // exclusive takes the one lock that writers need, and undoes all of f if it fails.
