@@ -62,11 +62,11 @@ func (e engine) suite(t *testing.T) {
 	db := e.open(t)
 	s := open(t, db, &sqlstore.Options{Prefix: prefix()})
 	t.Run("conformance", func(t *testing.T) {
-		storetest.Run(t, func(*testing.T) session.Store { return s })
+		storetest.Config{Schedules: schedules()}.Run(t, func(*testing.T) session.Store { return s })
 	})
 	t.Run("sessions", func(t *testing.T) {
 		stores := newReuse(db)
-		sessiontest.Config{Schedules: 10}.Run(t, func(t *testing.T) session.Store { return stores.store(t) })
+		sessiontest.Config{Schedules: schedules()}.Run(t, func(t *testing.T) session.Store { return stores.store(t) })
 	})
 	for _, c := range []struct {
 		name string
@@ -147,6 +147,14 @@ var prefixes atomic.Int64
 
 // prefix is one that nobody else uses.
 func prefix() string { return fmt.Sprintf("t%d_%d_", os.Getpid(), prefixes.Add(1)) }
+
+// schedules is how many random ones a suite tries.
+func schedules() int {
+	if testing.Short() {
+		return 5
+	}
+	return 50
+}
 
 // patience is how long a test waits for what must happen.
 const patience = time.Minute

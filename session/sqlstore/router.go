@@ -58,7 +58,7 @@ type Shard struct {
 }
 
 // Dial opens the store of a shard. It is called once for each, and again if that
-// failed.
+// failed; for several shards perhaps at the same time.
 type Dial func(ctx context.Context, s Shard) (*Store, error)
 
 // RouterOptions of NewRouter. The zero value of each field is its default.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,14 +26,18 @@ import (
 type files struct {
 	t   testing.TB
 	dir string
+
+	mu  sync.Mutex
 	dbs map[string]*sqlstore.Database
 }
 
 func newFiles(t testing.TB) *files {
-	return &files{t, t.TempDir(), map[string]*sqlstore.Database{}}
+	return &files{t: t, dir: t.TempDir(), dbs: map[string]*sqlstore.Database{}}
 }
 
 func (f *files) dial(ctx context.Context, s sqlstore.Shard) (*sqlstore.Store, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	file, prefix, _ := strings.Cut(s.Addr, "/")
 	if f.dbs[file] == nil {
 		db, err := sqlite.Open(filepath.Join(f.dir, file))
@@ -118,22 +123,12 @@ func (a anyGeneration) Unlock(ctx context.Context, id session.ID, l session.Leas
 
 func TestRouter(t *testing.T) {
 	t.Parallel()
-	f := newFiles(t)
-	r := router(t, f.home(), f.dial, sqlstore.Shard{ID: "a"}, sqlstore.Shard{ID: "b/one_"}, sqlstore.Shard{ID: "b/two_"})
-	t.Run("conformance", func(t *testing.T) {
-		storetest.Config{Schedules: 5}.Run(t, func(*testing.T) session.Store { return anyGeneration{r} })
-	})
-}
-
-func TestSessionsOverRouter(t *testing.T) {
-	t.Parallel()
 	p := servertest.StartPostgres(t)
-	db := opened(t)(postgres.Open(p.URL("postgres"), nil))
-	shards := newReuse(db)
-	sessiontest.Config{Schedules: 5}.Run(t, func(t *testing.T) session.Store {
-		stores := map[string]*sqlstore.Store{"a": shards.store(t), "b": shards.store(t), "c": shards.store(t)}
-		r := router(t, shards.store(t), func(_ context.Context, s sqlstore.Shard) (*sqlstore.Store, error) {
-			return stores[s.ID], nil
+	stores := newReuse(opened(t)(postgres.Open(p.URL("postgres"), nil)))
+	open := func(t *testing.T) *sqlstore.Router {
+		of := map[string]*sqlstore.Store{"a": stores.store(t), "b": stores.store(t), "c": stores.store(t)}
+		r := router(t, stores.store(t), func(_ context.Context, s sqlstore.Shard) (*sqlstore.Store, error) {
+			return of[s.ID], nil
 		}, sqlstore.Shard{ID: "a"}, sqlstore.Shard{ID: "b"})
 		epoch, err := r.Append(t.Context(), sqlstore.Shard{ID: "c"})
 		if err == nil {
@@ -143,6 +138,13 @@ func TestSessionsOverRouter(t *testing.T) {
 			t.Fatal(err)
 		}
 		return r
+	}
+	t.Run("conformance", func(t *testing.T) {
+		r := open(t)
+		storetest.Config{Schedules: schedules()}.Run(t, func(*testing.T) session.Store { return anyGeneration{r} })
+	})
+	t.Run("sessions", func(t *testing.T) {
+		sessiontest.Config{Schedules: schedules()}.Run(t, func(t *testing.T) session.Store { return open(t) })
 	})
 }
 
