@@ -82,7 +82,10 @@ func (s *Store) once(ctx context.Context, t *try, f func(ctx context.Context, t 
 }
 
 func (s *Store) faultOf(ctx context.Context, err error) Fault {
+	_, final := errors.AsType[*finalError](err)
 	switch {
+	case final:
+		return Refused
 	case errors.Is(err, errAgain):
 		return Rolled
 	case errors.Is(err, errReadOnly):

@@ -19,6 +19,11 @@ var verdicts = []error{
 // errUnknown: a write may have been carried out, and nobody can tell any more.
 var errUnknown = errors.New("the answer was lost, and it is not known whether this was carried out")
 
+// finalError is what would be no different the next time.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() error { return e.error }
+
 func isVerdict(err error) bool {
 	for _, v := range verdicts {
 		if errors.Is(err, v) {

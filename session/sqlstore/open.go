@@ -103,7 +103,7 @@ func (s *Store) prepareSchema(ctx context.Context) error {
 			return t.named(fmt.Errorf("%w: the tables %s* have version %d, which needs a program that knows version %d, and this one knows %d: run the newer program",
 				session.ErrNewer, s.opts.Prefix, version, needs, known))
 		case version < known && s.opts.NoMigrate:
-			return fmt.Errorf("the tables %s* have version %d, this program needs %d, and NoMigrate is set: run the statements of sqlstore.Schema", s.opts.Prefix, version, known)
+			return &finalError{fmt.Errorf("the tables %s* have version %d, this program needs %d, and NoMigrate is set: run the statements of sqlstore.Schema", s.opts.Prefix, version, known)}
 		case version < known:
 			if err := s.migrate(ctx, t); err != nil {
 				return err

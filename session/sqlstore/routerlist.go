@@ -28,7 +28,7 @@ func (s *Store) placementList(ctx context.Context) (list *placement.List, err er
 			return err
 		}
 		if list, err = placement.Parse(text); err != nil {
-			return fmt.Errorf("table %splacement: %w", s.opts.Prefix, err)
+			return &finalError{fmt.Errorf("table %splacement: %w", s.opts.Prefix, err)}
 		}
 		return nil
 	})
