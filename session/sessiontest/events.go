@@ -5,8 +5,12 @@ package sessiontest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 var eventPromises = []promise{
 	{"events_are_told_once_with_whose_session_it_is", testEvents},
 	{"events_of_a_move_between_servers_are_told", testMoveEvents},
+	{"log_what_no_caller_can_be_told", testLogged},
 }
 
 // log is what hooks were told.
@@ -149,4 +154,64 @@ func testMoveEvents(t *testing.T, e *env) {
 	if told := l.take(); !slices.Contains(told, fmt.Sprintf("rolled back, seen %v, stored %v, 42", after.Rev, before.Rev)) {
 		t.Errorf("a roll-back from %v to %v: told %q", after.Rev, before.Rev, told)
 	}
+}
+
+// What fails after the answer has begun, or is answered with an error that says
+// little, is in the log, and the token is not.
+func testLogged(t *testing.T, e *env) {
+	var out lines
+	a, b := e.app(&session.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))}), e.browser()
+	b.must(a, setColor("red"))
+	fail := func() {
+		e.store.on(func(op string) error {
+			if op == "update" {
+				return errors.New("cable cut")
+			}
+			return nil
+		})
+	}
+	for what, early := range map[string]bool{"session not committed": true, "session changed after the response header was not saved": false} {
+		w := b.raw(a, func(w http.ResponseWriter, r *http.Request) {
+			s, err := a.m.Get(r.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			if !early {
+				fmt.Fprint(w, "begun")
+			}
+			color.Set(s, "blue")
+			fail()
+		})
+		e.store.on(nil)
+		log := out.take()
+		if !strings.Contains(log, what) || !strings.Contains(log, "cable cut") || strings.Contains(log, b.token()) {
+			t.Errorf("%s: the log says %q", what, log)
+		}
+		if strings.Contains(w.Body.String(), "cable") {
+			t.Errorf("%s: the client was told %q", what, w.Body)
+		}
+	}
+	b.must(a, setColor("green"))
+	if log := out.take(); log != "" {
+		t.Errorf("of what went well the log says %q", log)
+	}
+}
+
+// lines is where a log goes.
+type lines struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *lines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.buf.Reset()
+	return l.buf.String()
 }
