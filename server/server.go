@@ -102,6 +102,7 @@ type running struct {
 	access     *accessLog
 	front      *front
 	redis      *redisFronts
+	endTraces  func()        // delivers the last spans
 	left       chan struct{} // closed when another process has taken over
 }
 
@@ -122,6 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	r := s.build(ctx, background)
 	defer r.access.close()
+	defer func() { r.endTraces() }()
 	if err := r.access.open(s.cfg.AccessLog); err != nil {
 		return err
 	}
@@ -171,9 +173,11 @@ func (s *Server) build(ctx, background context.Context) *running {
 		left: make(chan struct{}),
 	}
 	registry := newRegistry()
+	tracer, end := tracing(s.o.Tracer, s.cfg.Traces, r.log)
+	r.endTraces = end
 	r.gateway = gateway.New(gatewayConfig(&s.cfg), &gateway.Options{
 		Logger: s.o.Logger, Access: slog.New(slog.NewJSONHandler(r.access, nil)), Dial: s.o.Dial,
-		Registry: registry, Tracer: s.o.Tracer,
+		Registry: registry, Tracer: tracer,
 	})
 	r.redis = newRedisFronts(r)
 	registry.MustRegister(r.redis)

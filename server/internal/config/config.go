@@ -19,6 +19,8 @@ type Config struct {
 	Admin *Admin `key:"admin"`
 	// Where the access log goes: `stdout`, `stderr`, `off`, or the whole path of a file; one JSON line per request.
 	AccessLog string `key:"access_log" default:"stderr" is:"log" example:"/var/log/belay/access.log"`
+	// Where spans of requests go; left out, there are none. Read when the process starts.
+	Traces *Traces `key:"traces"`
 	// Networks whose `X-Forwarded-*` are believed and appended to.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" example:"[10.0.0.0/8]"`
 	// What to do with which request; left out, everything goes to the only pool.
@@ -38,6 +40,16 @@ type Config struct {
 
 	file  string
 	lints []*Error
+}
+
+// Traces says where spans of requests go.
+type Traces struct {
+	// URL of a collector that takes the OpenTelemetry protocol over HTTP.
+	Endpoint string `key:"endpoint" need:"write the whole URL, like http://127.0.0.1:4318/v1/traces" is:"url" example:"http://127.0.0.1:4318/v1/traces"`
+	// Share of the requests that get spans, unless the client has decided (`traceparent`).
+	Ratio float64 `key:"ratio" default:"1" max:"1" example:"0.1"`
+	// Name of the service in the spans.
+	Service string `key:"service" default:"belay" example:"front"`
 }
 
 // Listener is an address to serve on.

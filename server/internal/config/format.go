@@ -6,6 +6,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -24,6 +25,7 @@ var formats = map[string]func(string) string{
 	"log":     badLog,
 	"host":    badHost,
 
+	"url":      badURL,
 	"route":    badRoute,
 	"hash":     badHash,
 	"statuses": badStatuses,
@@ -167,6 +169,13 @@ func badHeader(s string) string {
 func badValue(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
 		return fmt.Sprintf("%q cannot be the value of a header; use printable ASCII", s)
+	}
+	return ""
+}
+
+func badURL(s string) string {
+	if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Sprintf("%q is not a URL; write it whole, like http://127.0.0.1:4318/v1/traces", s)
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ package edge
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -90,6 +91,10 @@ type counted struct {
 	net.Conn
 	release func()
 }
+
+// ReadFrom lets the kernel move bytes from one socket to another, which it does
+// only for the connection itself.
+func (c *counted) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
 func (c *counted) Close() error {
 	defer c.release()

@@ -381,3 +381,34 @@ func TestFileLeavesTheListenerAsItWas(t *testing.T) {
 		}
 	}
 }
+
+// A connection that counts is still one that the kernel can copy into.
+func TestCountedConnectionsTakeOthersWhole(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conns := edge.Limit(ln, 2)
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := conns.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	to, ok := s.(io.ReaderFrom)
+	if !ok {
+		t.Fatalf("%T hides what its socket can do", s)
+	}
+	if n, err := to.ReadFrom(strings.NewReader("hello")); n != 5 || err != nil {
+		t.Error(n, err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q %v", b, err)
+	}
+}
