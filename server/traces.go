@@ -186,5 +186,5 @@ func value(v attribute.Value) otlpValue {
 		}
 		return otlpValue{Array: &list}
 	}
-	return text(v.Emit())
+	return text(v.String())
 }
