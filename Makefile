@@ -45,6 +45,8 @@ bench: ## the benches: programs that start their peers and print a table and nam
 	$(GO) run ./bench/session
 	$(GO) run ./bench/memory
 	$(GO) run ./bench/redisfront
+	$(GO) run ./bench/failover
+	$(GO) run ./bench/gateway
 
 microbench: ## Go benchmarks, COUNT runs each (default 6); REF=file compares with an earlier output
 	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
