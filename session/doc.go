@@ -49,7 +49,7 @@
 //
 // A user's devices, one of them ended, all others, all:
 //
-//	for info, err := range m.Sessions(ctx, "42") { … }
+//	for info, err := range m.Sessions(ctx, "42") { name, _ := Agent.Of(info); … }
 //	n, err := m.Revoke(ctx, "42", session.Only(info.ID))
 //	n, err := m.Revoke(ctx, "42", session.Except(s))
 //	n, err := m.Revoke(ctx, "42")

@@ -87,16 +87,18 @@ func loginPages(m *session.Manager) *http.ServeMux {
 func ExampleManager_Sessions() {
 	m := newManager()
 	mux := loginPages(m)
+	agent := session.NewKey[string]("agent")
+	mux.HandleFunc("/i-am", page(m, func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		agent.Set(s, r.FormValue("a")) // in real life at log-in, from User-Agent
+		return nil
+	}))
 	mux.HandleFunc("/devices", page(m, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		n := 0
 		for info, err := range m.Sessions(r.Context(), s.Owner()) {
 			if err != nil {
 				return err
 			}
-			// info.ID.Key() goes into the form of a button "log out": it lets nobody in.
-			// AuthTime, Seen and Expires say when.
-			n++
-			fmt.Fprintf(w, "[%d: session of %s, log out %t]", n, info.Owner, info.ID.Key() != "")
+			name, _ := agent.Of(info) // AuthTime, Seen and Expires say when
+			fmt.Fprintf(w, "%s %s\n", name, info.ID.Key())
 		}
 		return nil
 	}))
@@ -110,21 +112,23 @@ func ExampleManager_Sessions() {
 	}))
 	d, done := devices(m.Handler(mux), 2)
 	defer done()
-	phone, laptop := d[0], d[1]
-	phone.get("/login?as=42")
-	laptop.get("/login?as=42")
-	fmt.Println(laptop.get("/devices"))
-
-	var first session.Info
-	for info := range m.Sessions(t0(), "42") {
-		first = info
-		break
+	for i, name := range []string{"phone", "laptop"} {
+		d[i].get("/login?as=42")
+		d[i].get("/i-am?a=" + name)
 	}
-	laptop.get("/end?id=" + first.ID.Key())
+	phone, laptop := d[0], d[1]
+	for line := range strings.Lines(laptop.get("/devices")) {
+		name, id, _ := strings.Cut(strings.TrimSpace(line), " ")
+		fmt.Println(name)
+		if name == "phone" {
+			laptop.get("/end?id=" + id)
+		}
+	}
 	fmt.Println("phone:", phone.get("/me"))
 	fmt.Println("laptop:", laptop.get("/me"))
 	// Output:
-	// [1: session of 42, log out true][2: session of 42, log out true]
+	// phone
+	// laptop
 	// phone: you are ""
 	// laptop: you are "42"
 }

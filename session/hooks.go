@@ -18,10 +18,18 @@ type Info struct {
 	Rev   Rev
 	// Created, Seen, Expires and AuthTime are as in Record.
 	Created, Seen, Expires, AuthTime time.Time
+
+	listed *listed // by Manager.Sessions; else nil
+}
+
+// listed is what Key.Of reads.
+type listed struct {
+	attrs Attrs
+	codec Codec
 }
 
 func infoOf(id ID, r *Record) Info {
-	return Info{id, r.Owner, r.Rev, r.Created, r.Seen, r.Expires, r.AuthTime}
+	return Info{id, r.Owner, r.Rev, r.Created, r.Seen, r.Expires, r.AuthTime, nil}
 }
 
 // LogValue logs the session without naming it fully.

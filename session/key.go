@@ -142,6 +142,19 @@ func (k Key[T]) Pop(s *Session) (T, bool) {
 	return v, ok
 }
 
+// Of returns the value in a session that Manager.Sessions listed, as the store
+// had it. ok is false for an Info from elsewhere, and as for Get.
+func (k Key[T]) Of(i Info) (v T, ok bool) {
+	if i.listed == nil {
+		return v, false
+	}
+	raw, ok := i.listed.attrs.Get(k.name)
+	if !ok || i.listed.codec.Unmarshal(raw, &v) != nil {
+		return *new(T), false
+	}
+	return v, true
+}
+
 func (k Key[T]) decode(s *Session, raw []byte) (v T, err error) {
 	err = s.codec().Unmarshal(raw, &v)
 	return v, err

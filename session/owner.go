@@ -49,7 +49,8 @@ var (
 	errNotOwned = errors.New("session: not a session of that user")
 )
 
-// Sessions lists the live sessions of an owner, oldest first: his devices. The
+// Sessions lists the live sessions of an owner, oldest first: his devices. Key.Of
+// reads what one of them holds, such as the name of the device. The
 // error comes last; errors.ErrUnsupported if the store is no Indexer.
 func (m *Manager) Sessions(ctx context.Context, owner string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
@@ -68,8 +69,12 @@ func (m *Manager) Sessions(ctx context.Context, owner string) iter.Seq2[Info, er
 				yield(Info{}, err)
 				return
 			case !rec.Next.IsZero():
-			case !yield(infoOf(e.ID, &rec), nil):
-				return
+			default:
+				info := infoOf(e.ID, &rec)
+				info.listed = &listed{m.onlyKept(rec.Attrs), m.opts.Codec}
+				if !yield(info, nil) {
+					return
+				}
 			}
 		}
 	}

@@ -134,6 +134,15 @@ func testT34(t *testing.T, e *env) {
 		if i.Owner != "42" || i.Created.IsZero() || i.AuthTime.IsZero() || i.Expires.IsZero() {
 			t.Errorf("listed %+v", i)
 		}
+		if v, ok := color.Of(i); !ok || v != "red" {
+			t.Errorf("a listed session holds %q, %v", v, ok)
+		}
+		if _, ok := session.NewKey[int](color.Name()).Of(i); ok {
+			t.Error("a value of another type was decoded")
+		}
+		if _, ok := color.Of(session.Info{ID: i.ID}); ok || strings.Contains(fmt.Sprintf("%+v", i), "red") {
+			t.Error("an Info shows a value by itself")
+		}
 	}
 	if n, err := a.m.Revoke(t.Context(), "42", session.Only(e.sessions(a, "43")[0].ID)); n != 0 || err == nil {
 		t.Errorf("revoked %d sessions of somebody else, %v", n, err)
