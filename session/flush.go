@@ -51,13 +51,14 @@ func (h *holder) flush(ctx context.Context, id ID) error {
 }
 
 func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored Record) error {
-	since := time.Now()
+	since := h.m.watch.moment()
 	err := h.m.storeUpdate(ctx, id, &rec, &stored)
 	switch {
 	case err == nil:
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		x.stored, x.checked = rec, since
+		x.stored = rec
+		h.checkedAt(id, x, rec.Rev, since)
 		if x.rec.Rev == rec.Rev && h.held[id] == x {
 			delete(h.dirty, id)
 		}

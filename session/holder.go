@@ -56,7 +56,7 @@ func (h *holder) get(id ID, known Rev) (Record, bool) {
 	if x == nil || x.rec.Rev.Compare(known) < 0 || x.rec.Expired(time.Now()) {
 		return Record{}, false
 	}
-	if c := (Held{Checked: x.checked}); !c.trusted(h.m.opts.MaxStale) {
+	if !h.m.watch.trusts(x.checked) {
 		return Record{}, false
 	}
 	return x.rec, true
@@ -72,6 +72,7 @@ func (h *holder) owns(id ID) bool {
 // mark says since when a record is known to be the store's.
 type mark struct {
 	changes uint32
+	heard   uint64 // of the notices of others' writes
 	valid   bool
 }
 
@@ -80,7 +81,7 @@ type mark struct {
 func (h *holder) mark(id ID) mark {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return mark{h.changes[id.Hash[0]], h.writing[id.Hash[0]] == 0}
+	return mark{h.changes[id.Hash[0]], h.m.watch.mark(), h.writing[id.Hash[0]] == 0}
 }
 
 // begin announces a write to the store past what is held, which end follows;
@@ -98,7 +99,7 @@ func (h *holder) beginLocked(id ID) mark {
 	i := id.Hash[0]
 	h.changes[i]++
 	h.writing[i]++
-	return mark{h.changes[i], true}
+	return mark{h.changes[i], h.m.watch.mark(), true}
 }
 
 // end follows begin and take, after put.
@@ -121,7 +122,7 @@ func (h *holder) put(id ID, rec Record, checked time.Time, m mark) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.held[id] != nil || !m.valid || h.changes[id.Hash[0]] != m.changes:
+	case h.held[id] != nil || !m.valid || h.changes[id.Hash[0]] != m.changes || !h.m.watch.allows(id, rec.Rev, m.heard):
 		return
 	case len(h.held) >= h.limit && !h.evict():
 		return // everything held is ahead of the store: this one is used unheld
@@ -205,16 +206,35 @@ func (h *holder) take(ctx context.Context, id ID, rev Rev) (mark, error) {
 	}
 }
 
+// told takes a notice: of what is held, if another wrote it, the store must be
+// asked.
+func (h *holder) told(id ID, rev Rev) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.held[id]
+	if x != nil && (rev == Rev{} || rev.Compare(x.rec.Rev) > 0) { // else it is our own, or older
+		x.checked = time.Time{}
+	}
+}
+
+// checkedAt notes that the store had this revision at a moment, unless others
+// were heard to have written since. mu is held.
+func (h *holder) checkedAt(id ID, x *holding, rev Rev, since moment) {
+	if h.m.watch.allows(id, rev, since.heard) {
+		x.checked = since.at
+	}
+}
+
 // confirm tells what the store was found to have. It reports whether that is
 // what we thought: then the session is held as before.
-func (h *holder) confirm(id ID, stored *Record, checked time.Time) bool {
+func (h *holder) confirm(id ID, stored *Record, since moment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.held[id]
 	if x == nil || x.stored.Rev != stored.Rev {
 		return false
 	}
-	x.checked = checked
+	h.checkedAt(id, x, stored.Rev, since)
 	if stored.Expires.After(x.rec.Expires) {
 		x.rec.Expires = stored.Expires
 	}

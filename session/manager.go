@@ -24,6 +24,7 @@ type Manager struct {
 	patcher   Patcher // nil: the store is none, or Granularity wants none
 	near      *nearby // Coherent mode
 	holder    *holder // Sticky mode
+	watch     watch   // of those two
 	instant   bool    // the store never waits
 	calls     limit   // of each call to the store
 	writes    limit   // of a whole commit
@@ -60,13 +61,14 @@ func New(store Store, opts *Options) (*Manager, error) {
 		store: store, opts: o, transport: t, rules: r,
 		calls: limit{length: o.Timeout}, writes: limit{length: o.CommitTimeout},
 	}
+	m.watch = watch{m: m, limit: o.MaxStale}
 	m.patcher, _ = Capability[Patcher](store)
 	m.placer, _ = Capability[Placer](store)
 	m.tellExpired()
 	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait
 	switch o.Mode {
 	case Coherent:
-		m.near = &nearby{cache: o.Cache, maxStale: o.MaxStale}
+		m.near = &nearby{cache: o.Cache, watch: &m.watch}
 	case Sticky:
 		m.holder = newHolder(m, &o)
 	}
@@ -89,6 +91,9 @@ func (m *Manager) Run(ctx context.Context) error {
 				cancel()
 			}
 		})
+	}
+	if w, ok := Capability[Watcher](m.store); ok && m.opts.Mode != Shared {
+		wg.Go(func() { m.watch.run(ctx, w) })
 	}
 	if m.holder != nil {
 		wg.Go(func() { flushErr = m.holder.run(ctx, m.opts.Interval) })
@@ -209,7 +214,7 @@ func (m *Manager) load(ctx context.Context, id ID) (rec Record, err error) {
 }
 
 func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
-	since := time.Now()
+	since := m.watch.moment()
 	var held mark
 	if m.holder != nil {
 		held = m.holder.mark(id)
@@ -220,7 +225,7 @@ func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
 	case m.near != nil:
 		m.near.learn(id, rec, since)
 	case m.holder != nil:
-		m.holder.put(id, rec, since, held)
+		m.holder.put(id, rec, since.at, held)
 	}
 	return err
 }
@@ -230,11 +235,11 @@ func (m *Manager) update(ctx context.Context, id ID, rec, base *Record) error {
 	if m.holder != nil {
 		return m.updateSticky(ctx, id, rec, base)
 	}
-	since := time.Now()
-	err := m.storeUpdate(ctx, id, rec, base)
 	if m.near == nil {
-		return err
+		return m.storeUpdate(ctx, id, rec, base)
 	}
+	since := m.watch.moment()
+	err := m.storeUpdate(ctx, id, rec, base)
 	if err == nil {
 		m.near.learn(id, withoutCAS(rec), since)
 	} else {

@@ -22,7 +22,7 @@ const (
 	// The cookie carries the newest revision its client knows: a cached record
 	// that is older is not used, so a user never sees older data than he has
 	// seen. What others did to the session (a log-out elsewhere, a revocation)
-	// shows after MaxStale at the latest.
+	// shows at once if the store is a Watcher, and after MaxStale at the latest.
 	Coherent
 	// Sticky is for a balancer that sends a client to the server that his cookie
 	// names (its route), as Belay's gateway does: that server holds the session
@@ -66,25 +66,20 @@ var ErrRolledBack = errors.New("session: the store has lost writes of this sessi
 
 // nearby applies the rules of Coherent mode to a Cache.
 type nearby struct {
-	cache    Cache
-	maxStale time.Duration
+	cache Cache
+	watch *watch
 	// locks order what this process learns about one session: 64 of them, by
 	// hash. Not held over I/O.
 	locks [64]sync.Mutex
 }
 
-// trusted: was it checked less than limit ago? Both clocks are asked: one stands
-// still while the machine sleeps, the other may be set.
-func (h *Held) trusted(limit time.Duration) bool {
-	t := time.Now()
-	wall := t.Round(0).Sub(h.Checked.Round(0))
-	return t.Sub(h.Checked) < limit && wall < limit && wall > -limit
-}
+// trusted: was it checked less than limit ago?
+func (h *Held) trusted(limit time.Duration) bool { return apart(h.Checked, time.Now()) < limit }
 
 // get returns a record that may be used without asking the store.
 func (n *nearby) get(id ID, known Rev) (Record, bool) {
 	h, ok := n.cache.Get(id)
-	if !ok || h.Gone || !h.trusted(n.maxStale) || h.Record.Rev.Compare(known) < 0 || h.Record.Expired(time.Now()) {
+	if !ok || h.Gone || !n.watch.trusts(h.Checked) || h.Record.Rev.Compare(known) < 0 || h.Record.Expired(time.Now()) {
 		return Record{}, false
 	}
 	return h.Record, true
@@ -102,13 +97,23 @@ func (n *nearby) stale(id ID, known Rev, limit time.Duration) (Record, bool) {
 
 // learn keeps what was read or written, in an operation that began at since,
 // unless something newer is known already.
-func (n *nearby) learn(id ID, rec Record, since time.Time) {
-	n.update(id, &Held{Record: rec, Checked: since})
+func (n *nearby) learn(id ID, rec Record, since moment) {
+	n.update(id, &Held{Record: rec, Checked: since.at}, since.heard)
 }
 
 // drop forgets a session, and everything that was read before now.
 func (n *nearby) drop(id ID) {
-	n.update(id, &Held{Checked: time.Now(), Gone: true})
+	n.update(id, &Held{Checked: time.Now(), Gone: true}, n.watch.mark())
+}
+
+// told takes a notice: what is held and is older is not used any more.
+func (n *nearby) told(id ID, rev Rev) {
+	mu := &n.locks[id.Hash[0]%64]
+	mu.Lock()
+	defer mu.Unlock()
+	if h, ok := n.cache.Get(id); ok && !h.Gone && (rev == Rev{} || h.Record.Rev.Compare(rev) < 0) {
+		n.cache.Set(id, &Held{}) // as if it had never been checked
+	}
 }
 
 // touched moves the expiry of what is held; when it was checked stays.
@@ -116,14 +121,17 @@ func (n *nearby) touched(id ID, rev Rev, expires time.Time) {
 	if h, ok := n.cache.Get(id); ok && !h.Gone && h.Record.Rev == rev {
 		moved := *h
 		moved.Record.Expires = expires
-		n.update(id, &moved)
+		n.update(id, &moved, n.watch.mark())
 	}
 }
 
-func (n *nearby) update(id ID, h *Held) {
+func (n *nearby) update(id ID, h *Held, heard uint64) {
 	mu := &n.locks[id.Hash[0]%64]
 	mu.Lock()
 	defer mu.Unlock()
+	if !h.Gone && !n.watch.allows(id, h.Record.Rev, heard) {
+		return // read before it was written or deleted elsewhere
+	}
 	if old, ok := n.cache.Get(id); ok {
 		switch {
 		case old.Gone && !h.Checked.After(old.Checked):
@@ -168,7 +176,7 @@ func (e errServeStale) Unwrap() error { return e.error }
 
 // loadNear loads from the store and keeps the answer.
 func (m *Manager) loadNear(ctx context.Context, id ID) (Record, error) {
-	since := time.Now()
+	since := m.watch.moment()
 	rec, err := m.load(ctx, id)
 	switch {
 	case err == nil:

@@ -44,8 +44,9 @@ type Options struct {
 	// one that a draining gateway asks for. Default 10 s.
 	FlushTimeout time.Duration
 	// MaxStale bounds for how long Coherent, Sticky and sessions in cookies are used without
-	// a look at the store, and so how long a log-out elsewhere may take to be
-	// seen. Default 2 s; with a Carrier 1 min.
+	// a look at the store, or, the first two, a word from it (see Watcher), and so
+	// how long a log-out elsewhere may take to be seen. Default 2 s; with a Carrier
+	// 1 min.
 	MaxStale time.Duration
 	// StaleFor bounds how old a record may be that a Rule with WhenDown: Stale
 	// shows while the store is away. Default 1 min.

@@ -49,7 +49,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		}
 	}
 	for try := 0; ; try++ {
-		since, mark := time.Now(), m.holder.mark(id)
+		since, mark := m.watch.moment(), m.holder.mark(id)
 		rec, err = m.load(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			m.holder.drop(id)
@@ -88,7 +88,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		case !rec.Next.IsZero() || e.rule.ReadOnly:
 			return rec, false, nil // used as in Shared mode
 		case mine && rec.Rev.Term == known.Term:
-			m.holder.put(id, rec, since, mark) // nobody had it since
+			m.holder.put(id, rec, since.at, mark) // nobody had it since
 			return rec, false, nil
 		}
 		if a := e.attempt; a != nil && a.expired() {
@@ -98,13 +98,13 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		// node still has to write fits any more.
 		over := rec
 		over.Rev = Rev{rec.Rev.Term + 1, max(rec.Rev.N, known.N) + 1}
-		since = time.Now()
+		began := time.Now()
 		mark, ok := m.holder.begin(id)
 		if !ok {
 			continue // a request beside this one was faster
 		}
 		if err = m.storeUpdate(ctx, id, &over, &rec); err == nil {
-			m.holder.put(id, over, since, mark)
+			m.holder.put(id, over, began, mark)
 		}
 		m.holder.end(id)
 		switch {

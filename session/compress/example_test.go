@@ -33,5 +33,5 @@ func ExampleNew() {
 	// "a short text stays as it is"
 	// true
 	// 1200 <nil>
-	// session: New needs a store
+	// session: New needs a store, but for Options.Carrier
 }

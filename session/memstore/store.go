@@ -69,6 +69,7 @@ type Store struct {
 	leases leases
 
 	expired listeners
+	watchers watchers
 }
 
 // New returns an empty store. It starts nothing; see Run.
@@ -182,6 +183,7 @@ func (s *Store) update(id session.ID, rec *session.Record, bytes []byte, ifRev s
 	}
 	e.set(rec, bytes)
 	sh.reschedule(e)
+	s.watchers.say(id, rec.Rev)
 	return nil
 }
 
@@ -222,6 +224,7 @@ func (s *Store) delete(id session.ID) {
 	defer sh.mu.Unlock()
 	if e := sh.entries[id]; e != nil {
 		s.release(1, sh.remove(id, e))
+		s.watchers.say(id, session.Rev{})
 	}
 }
 

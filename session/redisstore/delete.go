@@ -8,15 +8,13 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/redis/rueidis"
-
 	"github.com/belay-ha/belay/session"
 )
 
 // deletesAtOnce is how many sessions of a cluster are deleted at the same time.
 const deletesAtOnce = 16
 
-// Delete implements session.Store, in one command; in a cluster in one for each
+// Delete implements session.Store, in one script; in a cluster in one for each
 // session, for they lie in different slots.
 func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 	if len(ids) == 0 {
@@ -27,7 +25,7 @@ func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 		keys[i] = s.key(id)
 	}
 	if !s.conn.Cluster() {
-		return s.unlink(ctx, keys...)
+		return s.remove(ctx, keys...)
 	}
 	var wg sync.WaitGroup
 	errs, free := make([]error, len(keys)), make(chan struct{}, deletesAtOnce)
@@ -35,16 +33,15 @@ func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 		free <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-free }()
-			errs[i] = s.unlink(ctx, key)
+			errs[i] = s.remove(ctx, key)
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (s *Store) unlink(ctx context.Context, keys ...string) error {
-	res := s.conn.Write(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Unlink().Key(keys...).Build() })
-	if err := res.Err(); err != nil {
+func (s *Store) remove(ctx context.Context, keys ...string) error {
+	if err := s.conn.WriteScript(ctx, s.scripts.remove, keys).Err(); err != nil {
 		return unavailable("delete", err)
 	}
 	return nil

@@ -134,6 +134,9 @@ func warm(t *testing.T, s session.Store) {
 	if err := errors.Join(s.Create(t.Context(), id, rec), s.Update(t.Context(), id, second, rec.Rev)); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Delete(t.Context(), newID(254)); err != nil {
+		t.Fatal(err)
+	}
 	if p, ok := s.(session.Patcher); ok {
 		if err := p.Patch(t.Context(), id, patchOf(second, "warm")); err != nil {
 			t.Fatal(err)
@@ -183,7 +186,7 @@ func TestLostAnswerIsAskedForAgainAndAppliedOnce(t *testing.T) {
 	if err := s.Update(ctx, id, next(rec, "2"), rec.Rev); !errors.Is(err, session.ErrConflict) {
 		t.Errorf("another write to the same revision: got %v, want ErrConflict", err)
 	}
-	p.loseNext("UNLINK", func() {})
+	p.loseNext("EVALSHA", func() {})
 	if err := s.Delete(ctx, id); err != nil {
 		t.Errorf("delete whose answer was lost: %v", err)
 	}

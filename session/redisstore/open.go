@@ -36,6 +36,11 @@ type Options struct {
 	// ReplicaTimeout is how long they may take until the write fails with
 	// session.ErrUnavailable, its outcome unknown. Default 500 ms.
 	ReplicaTimeout time.Duration
+	// NoNotices: writes are not published, which spares the server about a
+	// microsecond each, and the Store is no Watcher. If one process that writes
+	// has it, all must have it: what it writes nobody would hear of. It is so by
+	// itself in a cluster, where messages may overtake each other.
+	NoNotices bool
 }
 
 const defaultPrefix = "belay:s:"
@@ -68,5 +73,6 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %w: %w", session.ErrUnavailable, err)
 	}
-	return &Store{conn: conn, prefix: o.Prefix, scripts: newScripts()}, nil
+	publish := !o.NoNotices && !conn.Cluster()
+	return &Store{conn: conn, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
 }

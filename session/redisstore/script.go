@@ -18,17 +18,23 @@ const (
 )
 
 type scripts struct {
-	create, update, patch, touch *redisconn.Script // on a session
-	index, unindex, raise        *redisconn.Script // on an owner
-	lock, extend, unlock         *redisconn.Script // on a lease
+	create, update, patch, touch, remove *redisconn.Script // on a session
+	index, unindex, raise                *redisconn.Script // on an owner
+	lock, extend, unlock                 *redisconn.Script // on a lease
 }
 
-func newScripts() scripts {
+// newScripts are those that publish what they change, or do not.
+func newScripts(publish bool) scripts {
+	say := "local function say(key, what) end\n"
+	if publish {
+		say = luaSay
+	}
 	return scripts{
 		create: redisconn.NewScript(luaHead + luaCreate + luaWrite),
-		update: redisconn.NewScript(luaHead + luaUpdate + luaWrite),
-		patch:  redisconn.NewScript(luaHead + luaPatch),
+		update: redisconn.NewScript(say + luaHead + luaUpdate + luaWrite),
+		patch:  redisconn.NewScript(say + luaHead + luaPatch),
 		touch:  redisconn.NewScript(luaHead + luaTouch),
+		remove: redisconn.NewScript(say + luaRemove),
 
 		index:   redisconn.NewScript(luaClock + luaIndex + luaKeep),
 		unindex: redisconn.NewScript(luaClock + luaUnindex + luaKeep),
@@ -53,6 +59,15 @@ if head then x, r, w = string.match(head, '^(%d+) (%d+%.%d+) %-?%d+ (.*)$') end
 local live = x and (x == '0' or tonumber(x) > tonumber(ARGV[1]))
 `
 
+// say publishes a change, before it is made: so it is refused while nothing is
+// written, if it is not allowed, and nobody can act on it before the script ends.
+const luaSay = `
+local function say(key, what)
+  local prefix, id = string.match(key, '^(.*){(.*)}$')
+  redis.call('PUBLISH', prefix .. 'w', id .. ' ' .. what)
+end
+`
+
 const luaCreate = `
 if live then
   if r == ARGV[3] and w == ARGV[4] then return '+' end
@@ -65,6 +80,7 @@ const luaUpdate = `
 if not live then return '-' end
 if r == ARGV[3] and w == ARGV[4] then return '+' end
 if r ~= ARGV[2] then return '~' .. r end
+say(KEYS[1], ARGV[3])
 `
 
 // HSET comes before anything is removed, so that a server short of memory refuses
@@ -87,15 +103,19 @@ if ARGV[7] ~= '0' then
   if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[7]) then return '?' end
 end
 local new = ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[4]
+local packed
 if #ARGV > 8 then
   local p = redis.call('HGET', KEYS[1], 'p')
   local t = p and cmsgpack.unpack(p) or {}
   local set = 8 + 2 * ARGV[8]
   for i = 9, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
   for i = set + 1, #ARGV do t[ARGV[i]] = false end
-  p = cmsgpack.pack(t)
-  if #p > 4096 and #p > redis.call('HSTRLEN', KEYS[1], 'd') then return '=' end
-  redis.call('HSET', KEYS[1], 'h', new, 'p', p)
+  packed = cmsgpack.pack(t)
+  if #packed > 4096 and #packed > redis.call('HSTRLEN', KEYS[1], 'd') then return '=' end
+end
+say(KEYS[1], ARGV[3])
+if packed then
+  redis.call('HSET', KEYS[1], 'h', new, 'p', packed)
 else
   redis.call('HSET', KEYS[1], 'h', new)
 end
@@ -116,6 +136,15 @@ if not live then return '-' end
 if x ~= '0' and tonumber(ARGV[2]) > tonumber(x) then
   redis.call('HSET', KEYS[1], 'h', ARGV[2] .. string.sub(head, #x + 1))
   redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+end
+return '+'
+`
+
+// Each deletion is told, also of what is not there: who holds it must know.
+const luaRemove = `
+for _, key in ipairs(KEYS) do
+  say(key, '')
+  redis.call('UNLINK', key)
 end
 return '+'
 `

@@ -26,9 +26,10 @@ var (
 
 // Store is a session.Store in Redis. It is safe for concurrent use.
 type Store struct {
-	conn    *redisconn.Conn
-	prefix  string
-	scripts scripts
+	conn      *redisconn.Conn
+	prefix    string
+	publishes bool
+	scripts   scripts
 }
 
 // Close ends the connections. The Store must not be used afterwards.
@@ -164,9 +165,11 @@ func argsOf(rec *session.Record, ifRev string) []string {
 // nonce tells one write from another that chose the same revision.
 func nonce() string {
 	var b [nonceSize]byte
-	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[:], random())
 	return string(b[:])
 }
+
+func random() uint64 { return rand.Uint64() }
 
 func nowMillis() string { return strconv.FormatInt(time.Now().UnixMilli(), 10) }
 

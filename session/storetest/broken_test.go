@@ -24,6 +24,56 @@ type flawed struct {
 	mu   sync.Mutex
 	recs map[session.ID]session.Record
 	dead map[session.ID]session.Record // deleted or expired, for flaws that remember
+
+	seq      uint64
+	watchers []chan session.Notice
+}
+
+// say tells who watches. mu is held.
+func (f *flawed) say(n session.Notice) {
+	if f.has("watch tells no deletions") && !n.ID.IsZero() && n.Rev == (session.Rev{}) ||
+		f.has("watch tells no updates") && n.Rev != (session.Rev{}) {
+		return
+	}
+	f.seq++
+	n.Seq = f.seq
+	if f.has("watch skips numbers") && f.seq > 5 {
+		n.Seq *= 2
+	}
+	for i, w := range f.watchers {
+		if i == 0 || !f.has("watch tells the first only") || n.ID.IsZero() {
+			w <- n
+		}
+	}
+}
+
+func (f *flawed) Watch(ctx context.Context, every time.Duration, tell func(session.Notice)) error {
+	w := make(chan session.Notice, 10_000)
+	f.mu.Lock()
+	f.watchers = append(f.watchers, w)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.watchers = slices.DeleteFunc(f.watchers, func(x chan session.Notice) bool { return x == w })
+	}()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if f.has("watch ends with an error") {
+				return ctx.Err()
+			}
+			return nil
+		case n := <-w:
+			tell(n)
+		case <-tick.C:
+			f.mu.Lock()
+			f.say(session.Notice{Until: time.Now()})
+			f.mu.Unlock()
+		}
+	}
 }
 
 func newFlawed(flaw string) *flawed {
@@ -124,6 +174,7 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 		}
 	}
 	f.recs[id] = rec
+	f.say(session.Notice{ID: id, Rev: rec.Rev})
 	return nil
 }
 
@@ -161,6 +212,7 @@ func (f *flawed) Patch(ctx context.Context, id session.ID, p session.Patch) erro
 		}
 	}
 	f.recs[id] = rec
+	f.say(session.Notice{ID: id, Rev: rec.Rev})
 	return nil
 }
 
@@ -205,6 +257,7 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 			return errors.New("no such session")
 		}
 		delete(f.recs, id)
+		f.say(session.Notice{ID: id})
 		if i == 0 && f.has("delete stops after the first") {
 			return nil
 		}
@@ -213,7 +266,7 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 }
 
 func allChecks() []check {
-	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks(), patchChecks())
+	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks(), patchChecks(), watchChecks())
 }
 
 // failures runs the whole suite on fresh stores with one flaw.
@@ -252,6 +305,11 @@ func TestSuiteCatchesEachFlaw(t *testing.T) {
 		"patch keeps the expiry":         "patch_may_shorten",
 		"patch drops the others":         "patch_changes_what_it_names_and_nothing_else",
 		"patch deletes nothing":          "random_patches_and_updates",
+		"watch tells no deletions":       "watch_tells_changes_and_deletions",
+		"watch tells no updates":         "watch_tells_changes_and_deletions",
+		"watch tells the first only":     "several_watches_hear_the_same",
+		"watch skips numbers":            "watch_counts_its_notices",
+		"watch ends with an error":       "watch_ends_with_its_context",
 		"touch shortens":                 "touch_never_shortens",
 		"touch revives":                  "deleted_stays_dead",
 		"touch gives an expiry":          "touch_gives_no_expiry_to_what_has_none",

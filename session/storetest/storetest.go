@@ -65,6 +65,9 @@ func (c Config) Run(t *testing.T, open func(t *testing.T) session.Store) {
 	if patches(t.Context(), open(t)) { // else there is nothing to check
 		t.Run("patch", func(t *testing.T) { c.group(t, patchChecks(), open) })
 	}
+	if watches(t.Context(), open(t)) {
+		t.Run("watch", func(t *testing.T) { c.group(t, watchChecks(), open) })
+	}
 	if _, ok := session.Capability[session.Locker](open(t)); ok {
 		t.Run("lock", func(t *testing.T) { c.group(t, lockChecks(), open) })
 	}
