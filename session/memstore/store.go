@@ -68,7 +68,7 @@ type Store struct {
 	index  index
 	leases leases
 
-	expired listeners
+	expired  listeners
 	watchers watchers
 }
 

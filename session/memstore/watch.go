@@ -69,7 +69,7 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(sessio
 		until := time.Now()
 		for i := range s.shards { // whoever was about to tell has told
 			s.shards[i].mu.Lock()
-			s.shards[i].mu.Unlock() //nolint:staticcheck // on purpose
+			s.shards[i].mu.Unlock()
 		}
 		w.say(session.Notice{Until: until})
 		select {
