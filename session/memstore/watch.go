@@ -67,9 +67,8 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(sessio
 	defer tick.Stop()
 	for {
 		until := time.Now()
-		for i := range s.shards { // whoever was about to tell has told
-			s.shards[i].mu.Lock()
-			s.shards[i].mu.Unlock()
+		for i := range s.shards {
+			s.shards[i].settle()
 		}
 		w.say(session.Notice{Until: until})
 		select {
@@ -78,4 +77,10 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(sessio
 		case <-tick.C:
 		}
 	}
+}
+
+// settle returns when whoever was about to tell has told.
+func (sh *shard) settle() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 }
