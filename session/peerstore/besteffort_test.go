@@ -90,7 +90,7 @@ func (n *joined) await(t testing.TB) {
 func TestBestEffort(t *testing.T) {
 	t.Parallel()
 	storetest.BestEffort{
-		Config: storetest.Config{Schedules: 3},
+		Config: storetest.Config{Schedules: 1},
 		Open: func(t testing.TB) []storetest.Peer {
 			// A write that nobody else has is refused.
 			opts := peerstore.Options{MinCopies: 1, Silence: 6 * time.Second, HandOver: -1}

@@ -26,10 +26,13 @@ func (s *Store) settle() time.Duration { return s.opts.Silence / 2 }
 // before it is taken for dead.
 func (s *Store) ackPatience() time.Duration { return s.opts.Silence / 4 }
 
+// frozenAfter is shorter than anybody's patience with this node.
+func (s *Store) frozenAfter() time.Duration { return s.ackPatience() * 3 / 4 }
+
 // frozen reports whether this process stood still: then others may have taken
 // it for dead, and decide in its place.
 func (s *Store) frozen(now time.Time) bool {
-	return now.UnixNano()-s.tick.Load() > int64(s.opts.Silence/2)
+	return now.UnixNano()-s.tick.Load() > int64(s.frozenAfter())
 }
 
 // decide does what was asked for, if it is this node's to decide.

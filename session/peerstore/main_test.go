@@ -23,12 +23,13 @@ import (
 	"github.com/belay-ha/belay/session/peerstore/mesh"
 )
 
-// childArg makes the test binary a node: childArg, name, address, those of all.
+// childArg makes the test binary a node: childArg, name, address, those of all,
+// Options.Silence.
 const childArg = "child-node"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == childArg {
-		if err := child(os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")); err != nil {
+	if len(os.Args) == 6 && os.Args[1] == childArg {
+		if err := child(os.Args[2], os.Args[3], strings.Split(os.Args[4], ","), os.Args[5]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -47,8 +48,12 @@ func TestMain(m *testing.M) {
 }
 
 // child is a node in a process of its own, until it is killed.
-func child(name, addr string, peers []string) error {
-	n, err := startNode(context.Background(), name, addr, peers, slow)
+func child(name, addr string, peers []string, silence string) (err error) {
+	opts := slow
+	if opts.Silence, err = time.ParseDuration(silence); err != nil {
+		return err
+	}
+	n, err := startNode(context.Background(), name, addr, peers, opts)
 	if err != nil {
 		return err
 	}
@@ -199,19 +204,19 @@ func until(t *testing.T, what string, is func() bool) {
 }
 
 // startChild starts a node in a process of its own.
-func startChild(t *testing.T, name, addr string, peers []string) (kill func()) {
+func startChild(t *testing.T, name, addr string, peers []string, silence time.Duration) (kill func()) {
 	t.Helper()
-	_, kill = startProcess(t, name, addr, peers)
+	_, kill = startProcess(t, name, addr, peers, silence)
 	return kill
 }
 
-func startProcess(t *testing.T, name, addr string, peers []string) (p *os.Process, kill func()) {
+func startProcess(t *testing.T, name, addr string, peers []string, silence time.Duration) (p *os.Process, kill func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, childArg, name, addr, strings.Join(peers, ","))
+	cmd := exec.Command(self, childArg, name, addr, strings.Join(peers, ","), silence.String())
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -141,7 +141,7 @@ func TestKilledNodesLoseNothing(t *testing.T) {
 		}
 		begun <- n
 	}()
-	kills[0], kills[1] = startChild(t, "b", at[1], at), startChild(t, "c", at[2], at)
+	kills[0], kills[1] = startChild(t, "b", at[1], at, opts.Silence), startChild(t, "c", at[2], at, opts.Silence)
 	var a *node
 	select {
 	case a = <-begun:
@@ -182,7 +182,7 @@ func TestFrozenNodeThawsAndAsks(t *testing.T) {
 		}
 		begun <- n
 	}()
-	b, _ := startProcess(t, "b", at[1], at)
+	b, _ := startProcess(t, "b", at[1], at, opts.Silence)
 	var a *node
 	select {
 	case a = <-begun:

@@ -50,6 +50,8 @@ func (s *Store) Run(ctx context.Context) error {
 		return fmt.Errorf("peerstore: run: %w", err)
 	}
 	s.tick.Store(time.Now().UnixNano())
+	looks := time.NewTicker(s.opts.Silence / (2 * beatsPerSilence))
+	defer looks.Stop()
 	beats := time.NewTicker(s.opts.Silence / beatsPerSilence)
 	defer beats.Stop()
 	sweeps := time.NewTicker(sweepEvery)
@@ -69,10 +71,11 @@ func (s *Store) Run(ctx context.Context) error {
 			return fmt.Errorf("peerstore: run: another node is called %q: names must differ", s.node)
 		case now := <-sweeps.C:
 			s.table.sweep(now)
-		case <-beats.C:
+		case <-looks.C:
 			now := time.Now()
 			s.look(now, now.Sub(last))
 			last = now
+		case now := <-beats.C:
 			// A node first listens: when others hear of it, it knows them all.
 			if n++; n < listenFor {
 				continue
@@ -102,11 +105,12 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) look(now time.Time, since time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if since > s.opts.Silence/2 { // this process stood still, not the others
+	if since > s.frozenAfter() { // this process stood still, not the others
 		s.roster.forgive(now)
 		s.view.Store(s.roster.view(now)) // nothing here is sure any more
-	} else if s.roster.expire(now, s.opts.Silence) {
+	} else if gone := s.roster.expire(now, s.opts.Silence); len(gone) > 0 {
 		s.view.Store(s.roster.view(now))
+		s.tell(gone...)
 	}
 	s.tick.Store(now.UnixNano())
 }
@@ -117,6 +121,25 @@ func (s *Store) drop(name string) {
 	defer s.mu.Unlock()
 	if now := time.Now(); s.roster.drop(name, now) {
 		s.view.Store(s.roster.view(now))
+		s.tell(name)
+	}
+}
+
+// tell says to nodes that this one goes on without them. If they live they have
+// it before anything that this one asks of them later.
+func (s *Store) tell(names ...string) {
+	r := request{op: opDropped}
+	for _, name := range names {
+		_ = s.nc.Publish(s.subject("to."+name), r.encode())
+	}
+}
+
+// doubt makes nothing sure that this node holds: others went on without it.
+func (s *Store) doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.left {
+		s.view.Store(s.roster.view(time.Now()))
 	}
 }
 
@@ -210,6 +233,8 @@ func (s *Store) answer(ctx context.Context, calls *sync.WaitGroup, m *nats.Msg) 
 		reply(s.take(r.op, r.body))
 	case opHave:
 		reply(ok, s.lack(r.body))
+	case opDropped:
+		s.doubt()
 	default:
 		if ctx.Err() != nil {
 			return

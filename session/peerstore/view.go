@@ -95,12 +95,12 @@ func (r *roster) drop(name string, now time.Time) bool {
 	return known
 }
 
-// expire drops nodes that were silent for too long.
-func (r *roster) expire(now time.Time, silence time.Duration) (changed bool) {
+// expire drops nodes that were silent for too long, and returns their names.
+func (r *roster) expire(now time.Time, silence time.Duration) (gone []string) {
 	for name, s := range r.seen {
 		if now.Sub(s.at) > silence {
 			r.drop(name, now)
-			changed = true
+			gone = append(gone, name)
 		}
 	}
 	for name, at := range r.lost {
@@ -108,7 +108,7 @@ func (r *roster) expire(now time.Time, silence time.Duration) (changed bool) {
 			delete(r.lost, name)
 		}
 	}
-	return changed
+	return gone
 }
 
 // lostSilences is for how long, in Options.Silence, a node that went without a

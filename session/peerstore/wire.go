@@ -21,10 +21,11 @@ const (
 	opUpdate
 	opTouch
 	opDelete
-	opFollow // take these: they come after what you have
-	opMerge  // take these if they are newer than what you have
-	opHave   // which of these do you lack
-	opAsk    // to all: what do you have
+	opFollow  // take these: they come after what you have
+	opMerge   // take these if they are newer than what you have
+	opHave    // which of these do you lack
+	opAsk     // to all: what do you have
+	opDropped // I go on without you
 )
 
 type status byte
