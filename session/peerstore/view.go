@@ -47,10 +47,6 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func (v *view) has(name string) bool {
-	return slices.ContainsFunc(v.all, func(m member) bool { return m.name == name })
-}
-
 // others are all nodes but one.
 func (v *view) others(self string) []member {
 	return slices.DeleteFunc(slices.Clone(v.all), func(m member) bool { return m.name == self })
