@@ -43,8 +43,8 @@ type Runner interface {
 }
 
 // Placer is a store over groups of nodes, called generations. It says in which of
-// them a session that begins now lives; its ID carries that for good. If none
-// takes sessions, it names any, and Create fails.
+// them a session that begins now lives; its ID carries that for good. If none is
+// meant to take sessions, it names one all the same.
 type Placer interface {
 	Place() (generation byte)
 }

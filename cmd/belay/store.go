@@ -59,6 +59,7 @@ every session. So it listens on loopback unless told otherwise.`,
 			return runStore(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.AddCommand(placementCommand())
 	flags := cmd.Flags()
 	flags.StringVar(&f.dir, "dir", "belay-store", "directory for the data; made if it is not there")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:4222", "address to listen on")

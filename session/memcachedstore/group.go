@@ -148,7 +148,7 @@ func (s *Store) newNode(addr string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &node{addr: addr, client: c, hooks: &s.opts.Hooks, probed: &s.running, cameUp: make(chan struct{}, 1)}, nil
+	return &node{addr: addr, client: c, hooks: &s.opts.Hooks, probed: &s.running}, nil
 }
 
 // view is the nodes of a session in their order, not yet asked.

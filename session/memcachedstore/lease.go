@@ -81,7 +81,7 @@ func (s *Store) writeLease(ctx context.Context, id session.ID, change func(best 
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, v, false, func(best *entry) (entry, error) {
+	return s.write(ctx, v, unknown, func(best *entry) (entry, error) {
 		now := time.Now()
 		if best != nil && len(best.body) != 8 {
 			return entry{}, session.ErrCorrupt

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/belay-ha/belay/internal/memcache"
@@ -117,12 +118,16 @@ func (s *Store) Reload(ctx context.Context) error {
 	return nil
 }
 
-// publish writes the list in use to the nodes. The error says which do not have it.
+// publish writes the list in use to the nodes. It fails if none could be told: one is
+// enough for every process to find it, and Run tells those that were away.
 func (s *Store) publish(ctx context.Context) error {
 	list := s.dir.List()
 	nodes := s.allNodes()
 	errs := make([]error, len(nodes))
 	inParallel(len(nodes), len(nodes), func(i int) { errs[i] = s.publishTo(ctx, nodes[i], list) })
+	if slices.Contains(errs, nil) {
+		return nil
+	}
 	return errors.Join(errs...)
 }
 
@@ -155,9 +160,9 @@ type Node struct {
 	Weight int
 }
 
-// Append adds a generation of these nodes, which takes no sessions yet, and tells
-// every node there is, old and new. Give the others time to learn of it (Poll), then
-// OpenGeneration. It fails, and changes nothing, if a node cannot be told.
+// Append adds a generation of these nodes, which takes no sessions yet, writes the
+// file if there is one, and tells every node there is, old and new. Give the other
+// processes time to learn of it (Poll), then OpenGeneration.
 func (s *Store) Append(ctx context.Context, nodes ...Node) (epoch byte, err error) {
 	err = s.change(ctx, "append", func(l *placement.List) (*placement.List, error) {
 		var members []placement.Member

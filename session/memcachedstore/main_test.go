@@ -113,7 +113,7 @@ func TestConformance(t *testing.T) {
 				c.Schedules = 5
 			}
 			c.Run(t, func(t *testing.T) session.Store {
-				return running(t, address, &memcachedstore.Options{Copies: copies})
+				return running(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient})
 			})
 		})
 	}
@@ -127,6 +127,6 @@ func TestSessions(t *testing.T) {
 		c.Schedules = 20
 	}
 	c.Run(t, func(t *testing.T) session.Store {
-		return open(t, g.url(), &memcachedstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1))})
+		return open(t, g.url(), &memcachedstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1)), NodeTimeout: patient})
 	})
 }

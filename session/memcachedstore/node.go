@@ -21,15 +21,17 @@ type node struct {
 	hooks  *Hooks
 	probed *atomic.Bool // Run asks nodes that are down; else calls do
 
-	evictions uint64 // as last seen; only Run looks
-	counted   bool
-
 	mu      sync.Mutex
 	breaker breaker
 	since   time.Time // down since
 	downs   uint64    // how often it went down
 	reason  error     // of the last failure
-	cameUp  chan struct{}
+
+	// What Run saw in the statistics last.
+	evictions uint64
+	counted   bool
+	pid       string
+	uptime    uint64
 }
 
 var errDown = errors.New("it did not answer before")
@@ -100,10 +102,6 @@ func (n *node) tell(ctx context.Context, err error) {
 		n.hooks.nodeDown(n.addr, err)
 	case !was && up:
 		n.hooks.nodeUp(n.addr, after)
-		select {
-		case n.cameUp <- struct{}{}:
-		default:
-		}
 	}
 }
 

@@ -49,8 +49,8 @@ type Options struct {
 	// RepairRate is how many sessions a second Run brings back to full copies
 	// after a node came or went; negative: none. Default 2000.
 	RepairRate int
-	// Poll is how often Run looks for a newer placement list and at the nodes'
-	// statistics. Default 5 s.
+	// Poll is how often Run looks for a newer placement list, at the nodes'
+	// statistics, and so whether nodes that nobody asks are still there. Default 2 s.
 	Poll time.Duration
 	// Hooks are told what happens.
 	Hooks Hooks
@@ -66,7 +66,7 @@ const (
 	defaultNodeTimeout = 500 * time.Millisecond
 	defaultKeepDeleted = 24 * time.Hour
 	defaultRepairRate  = 2000
-	defaultPoll        = 5 * time.Second
+	defaultPoll        = 2 * time.Second
 )
 
 func (o Options) withDefaults() (Options, error) {

@@ -23,6 +23,7 @@ type repairs struct {
 	known map[*node]uint64 // how often each node came or went when it was noticed last
 	due   chan struct{}
 	clean map[*node]uint64 // the same, when all it has was looked at last
+	found int              // sessions that lacked a copy, in this pass
 }
 
 func newRepairs(s *Store) *repairs {
@@ -55,6 +56,10 @@ func (n *node) changes() uint64 {
 // repairDelay lets a node that blinks come back before all its sessions are copied.
 const repairDelay = 500 * time.Millisecond
 
+// quietPasses is how many passes in a row must find nothing to do. A listing leaves
+// out what is in use at that moment.
+const quietPasses = 3
+
 func (r *repairs) run(ctx context.Context) {
 	if r.store.opts.RepairRate < 0 {
 		return
@@ -65,35 +70,30 @@ func (r *repairs) run(ctx context.Context) {
 			return
 		case <-r.due:
 		}
-		t := time.NewTimer(jitter(2 * repairDelay))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
-		if !r.pass(ctx) {
-			select { // not all could be looked at: again, later
-			case r.due <- struct{}{}:
-			default:
+		for quiet := 0; quiet < quietPasses; {
+			if sleep(ctx, jitter(2*repairDelay)) != nil {
+				return
+			}
+			if r.pass(ctx) {
+				quiet++
+			} else {
+				quiet = 0
 			}
 		}
 	}
 }
 
-// pass looks at every session of every node that is up. False: not to the end.
+// pass looks at every session of every node that is up, and reports whether it
+// came to the end and found nothing to repair.
 func (r *repairs) pass(ctx context.Context) bool {
+	r.found = 0
 	whole := true
 	for _, n := range r.store.allNodes() {
-		if _, up := n.blinks(); !up {
-			continue
-		}
-		err := r.walk(ctx, n)
-		if err != nil && ctx.Err() == nil {
+		if _, up := n.blinks(); up && r.walk(ctx, n) != nil {
 			whole = false
 		}
 	}
-	return whole
+	return whole && r.found == 0
 }
 
 // walkBatch is how many sessions are looked at together.
@@ -165,7 +165,7 @@ func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
 		}
 	}
 	for i, v := range views {
-		missing := back
+		missing := false
 		for _, h := range v.holders() {
 			if items, ok := there[h]; ok {
 				if _, ok := items[v.key]; !ok {
@@ -174,6 +174,9 @@ func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
 			}
 		}
 		if missing {
+			r.found++
+		}
+		if missing || back {
 			short, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 			_, _ = s.load(short, of[i]) // what cannot be repaired now is met again
 			cancel()

@@ -77,12 +77,29 @@ func (s *Store) watch(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		n.sawProcess(stats["pid"], stats["uptime"])
 		if count, err := strconv.ParseUint(stats["evictions"], 10, 64); err == nil {
 			if more := n.sawEvictions(count); more > 0 {
 				s.opts.Hooks.evicted(n.addr, more)
 			}
 		}
 	})
+}
+
+// sawProcess notes which process the node is. Another one, or one that has run for a
+// shorter time than before, was started meanwhile, empty: that it was gone may have
+// shown in no call.
+func (n *node) sawProcess(pid, uptime string) {
+	up, err := strconv.ParseUint(uptime, 10, 64)
+	if err != nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pid != "" && (n.pid != pid || up < n.uptime) {
+		n.downs++
+	}
+	n.pid, n.uptime = pid, up
 }
 
 // sawEvictions notes the server's counter and returns by how much it grew. A

@@ -131,7 +131,7 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 	if err != nil {
 		return explain("create", err)
 	}
-	return explain("create", s.write(ctx, v, true, func(best *entry) (entry, error) {
+	return explain("create", s.write(ctx, v, assumed, func(best *entry) (entry, error) {
 		switch {
 		case best == nil:
 			return e, nil
@@ -161,14 +161,12 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 	}
 	if rec.CAS != 0 {
 		if v := s.seen.recall(id, rec.CAS, ifRev); v != nil {
-			if done, err := s.writeSeen(ctx, v, change); done {
-				return explain("update", err)
-			}
+			return explain("update", s.write(ctx, v, recalled, change))
 		}
 	}
 	v, err := s.view(ctx, id)
 	if err == nil {
-		err = s.write(ctx, v, false, change)
+		err = s.write(ctx, v, unknown, change)
 	}
 	return explain("update", err)
 }
@@ -199,7 +197,7 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 	if err != nil {
 		return explain("touch", err)
 	}
-	return explain("touch", s.write(ctx, v, false, func(best *entry) (entry, error) {
+	return explain("touch", s.write(ctx, v, unknown, func(best *entry) (entry, error) {
 		switch {
 		case best == nil || !best.live(time.Now()):
 			return entry{}, session.ErrNotFound
@@ -216,35 +214,54 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 // errNothing: a change has nothing to write.
 var errNothing = errors.New("nothing to write")
 
+// knowledge is what is known of the copies before a write.
+type knowledge int
+
+const (
+	unknown  knowledge = iota // they have to be asked
+	assumed                   // there are none: the session is new
+	recalled                  // they were read before, and the view says what they were
+)
+
 // write makes a change of what the copies say: conditional on it, decided by the
-// first node, then brought to the others. fresh: the session is most likely new.
-// An entry that the change returns with a nonce is a write that was there before.
-func (s *Store) write(ctx context.Context, v *view, fresh bool, change func(best *entry) (entry, error)) error {
+// first node, then brought to the others. An entry that the change returns with a
+// nonce is a write that was there before.
+func (s *Store) write(ctx context.Context, v *view, known knowledge, change func(best *entry) (entry, error)) error {
 	nonce := newNonce()
-	sent := false // an attempt of ours may have been carried out
+	sent := false             // an attempt of ours may have been carried out
+	isNew := known == assumed // its ID is random: nodes that are silent have none
 	for try := 0; ; try++ {
 		if err := pause(ctx, try); err != nil {
 			return unsure(err, sent)
 		}
 		var best *entry
 		var err error
-		if fresh && try == 0 {
+		switch known {
+		case assumed:
 			v.assumeNew()
-		} else {
+		case recalled:
+			best = v.best()
+		default:
 			v.gather(ctx, false)
 			best, err = s.judge(ctx, v)
+			if isNew && errors.Is(err, session.ErrUnavailable) && v.answered() >= s.opts.MinReads {
+				err = nil
+			}
 		}
 		switch {
-		case errors.Is(err, session.ErrCorrupt) && fresh:
-			err = session.ErrExists
+		case errors.Is(err, session.ErrCorrupt) && sent:
+			return fmt.Errorf("%w: %w", session.ErrUnavailable, errLost)
 		case err == nil && best != nil && best.nonce == nonce:
 			return s.acknowledge(ctx, v, best) // an attempt whose answer was lost
-		}
-		if err != nil {
+		case err != nil:
 			return unsure(err, sent)
 		}
 		e, err := change(best)
 		switch {
+		case err != nil && known == recalled: // what is there now decides
+			known = unknown
+			v.forget()
+			continue
 		case errors.Is(err, errNothing):
 			return s.acknowledge(ctx, v, best)
 		case sent && (errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrExists)):
@@ -262,6 +279,7 @@ func (s *Store) write(ctx context.Context, v *view, fresh bool, change func(best
 		case maybe:
 			sent = true
 		}
+		known = unknown
 		v.forget()
 	}
 }
@@ -274,27 +292,6 @@ func unsure(err error, sent bool) error {
 		return err
 	}
 	return fmt.Errorf("outcome unknown: %w", err)
-}
-
-// writeSeen is write with a view from an earlier read. done: that was enough.
-func (s *Store) writeSeen(ctx context.Context, v *view, change func(best *entry) (entry, error)) (done bool, err error) {
-	best := v.best()
-	e, err := change(best)
-	if err != nil || ctx.Err() != nil {
-		return false, nil // what is there now decides
-	}
-	e.nonce = newNonce()
-	if i := v.decider(); i < 0 || v.slots[i].said == unasked {
-		return false, nil
-	}
-	outcome, err := s.decide(ctx, v, &e)
-	switch outcome {
-	case decided:
-		return true, err
-	case maybe:
-		return true, fmt.Errorf("%w: %w", session.ErrUnavailable, errors.Join(errLost, v.errs()))
-	}
-	return false, nil
 }
 
 // outcome is how an attempt to write ended.

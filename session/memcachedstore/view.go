@@ -44,6 +44,10 @@ type view struct {
 	assumed bool
 }
 
+// mostConnections is how many connections to a node may be found lost, one after
+// another, until it counts as down.
+const mostConnections = 4
+
 // leastWait is how long a node is waited for, however little time the caller has.
 const leastWait = 100 * time.Millisecond
 
@@ -62,8 +66,11 @@ func (v *view) ask(ctx context.Context, i int) {
 	defer cancel()
 	s := &v.slots[i]
 	item, err := s.node.client.Get(short, v.key)
-	if errors.Is(err, memcache.ErrUnavailable) && short.Err() == nil {
-		item, err = s.node.client.Get(short, v.key) // a connection that was lost says little about the node
+	for range mostConnections { // one that was lost says little about the node
+		if !errors.Is(err, memcache.ErrUnavailable) || short.Err() != nil {
+			break
+		}
+		item, err = s.node.client.Get(short, v.key)
 	}
 	if errors.Is(err, memcache.ErrMiss) {
 		err = nil
@@ -83,7 +90,9 @@ func (v *view) ask(ctx context.Context, i int) {
 // and further ones in the place of those that fail. If these do not all say the
 // same, or all is set, it asks every node a copy may be on.
 func (v *view) gather(ctx context.Context, all bool) {
-	v.askUntil(ctx, v.copies)
+	if !all {
+		v.askUntil(ctx, v.copies)
+	}
 	if all || !v.agreed() {
 		v.askUntil(ctx, len(v.slots))
 	}

@@ -23,8 +23,8 @@ type Options struct {
 	Nodes int
 	// Port is the first port of the block that is used; 0: any free ones.
 	Port int
-	// Store is the URL of a session store, redis:// or nats://; empty: one
-	// that lives as long as the demo.
+	// Store is the URL of a session store, redis://, nats:// or memcached://;
+	// empty: one that lives as long as the demo.
 	Store string
 	// Out gets what is meant for the user, Log what happens meanwhile.
 	Out, Log io.Writer

@@ -7,9 +7,11 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/memcachedstore"
 	"github.com/belay-ha/belay/session/natsstore"
 	"github.com/belay-ha/belay/session/redisstore"
 )
@@ -18,15 +20,18 @@ const openTimeout = 10 * time.Second
 
 // storeKind checks the URL of a store and returns what stands before "://".
 func storeKind(raw string) (string, error) {
+	if strings.HasPrefix(raw, "memcached://") {
+		return "memcached", nil // a list of hosts is no URL
+	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("demo: --store %q is no address of a store: write redis://HOST:PORT or nats://HOST:PORT", raw)
+		return "", fmt.Errorf("demo: --store %q is no address of a store: write redis://HOST:PORT, nats://HOST:PORT or memcached://HOST:PORT,HOST:PORT", raw)
 	}
 	switch u.Scheme {
 	case "nats", "redis", "rediss":
 		return u.Scheme, nil
 	}
-	return "", fmt.Errorf("demo: --store: there is no store for %q: write redis://HOST:PORT or nats://HOST:PORT", u.Scheme)
+	return "", fmt.Errorf("demo: --store: there is no store for %q: write redis://HOST:PORT, nats://HOST:PORT or memcached://HOST:PORT,HOST:PORT", u.Scheme)
 }
 
 // openStore opens a store and returns what closes it.
@@ -37,8 +42,15 @@ func openStore(ctx context.Context, raw string) (session.Store, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if kind == "nats" {
+	switch kind {
+	case "nats":
 		return openNATS(ctx, raw)
+	case "memcached":
+		s, err := memcachedstore.Open(ctx, raw, &memcachedstore.Options{Prefix: "belay:demo:"})
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, func() { _ = s.Close() }, nil
 	}
 	s, err := redisstore.Open(ctx, raw, &redisstore.Options{Prefix: "belay:demo:"})
 	if err != nil {
