@@ -6,6 +6,7 @@ package memcachedstore
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -265,12 +266,12 @@ func TestH44_the_address_is_parsed(t *testing.T) {
 	} {
 		var o Options
 		members, file, err := parseAddress(tt.address, &o)
-		var got string
+		var got strings.Builder
 		for i, m := range members {
 			if i > 0 {
-				got += " "
+				got.WriteString(" ")
 			}
-			got += m.Addr
+			got.WriteString(m.Addr)
 		}
 		user := o.User
 		if o.Password != "" {
@@ -282,8 +283,8 @@ func TestH44_the_address_is_parsed(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got != tt.want || user != tt.user || (o.TLS != nil) != tt.tls || file != tt.file {
-			t.Errorf("%q: nodes %q, user %q, tls %v, file %q, %v", tt.address, got, user, o.TLS != nil, file, err)
+		if err != nil || got.String() != tt.want || user != tt.user || (o.TLS != nil) != tt.tls || file != tt.file {
+			t.Errorf("%q: nodes %q, user %q, tls %v, file %q, %v", tt.address, got.String(), user, o.TLS != nil, file, err)
 		}
 	}
 }
