@@ -38,7 +38,7 @@ func serverCommand() *cobra.Command {
 	var deadline time.Duration
 	order := func(use, short, action string) *cobra.Command {
 		return &cobra.Command{
-			Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1),
+			Use: use + " [POOL/]NAME", Short: short, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				path := "/v1/servers/" + url.PathEscape(args[0]) + "/" + action
 				if deadline != 0 {

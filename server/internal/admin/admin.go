@@ -113,7 +113,7 @@ func order(w http.ResponseWriter, r *http.Request, c Control, do func(string) er
 		return
 	}
 	for _, s := range c.Servers() {
-		if s.Name == name {
+		if s.Name == name || s.Pool+"/"+s.Name == name {
 			reply(w, http.StatusOK, s)
 			return
 		}

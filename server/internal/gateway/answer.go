@@ -117,12 +117,33 @@ func (x *exchange) stick(h http.Header, i int) {
 			Name: s.Cookie, Value: value, Path: "/", HttpOnly: true,
 			SameSite: http.SameSiteLaxMode, Secure: s.Secure || x.r.TLS != nil,
 		}).String())
+		keepPrivate(h)
 	}
 	if len(kept) > 0 {
 		h["Set-Cookie"] = kept
 	} else {
 		delete(h, "Set-Cookie")
 	}
+}
+
+// keepPrivate makes one Cache-Control of what the server said and of the fact that
+// this answer has a cookie for one user: no shared cache may give it to another.
+func keepPrivate(h http.Header) {
+	var kept []string
+	for _, line := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(line, ",") {
+			d = strings.TrimSpace(d)
+			name, _, _ := strings.Cut(strings.ToLower(d), "=")
+			switch name {
+			case "no-store":
+				return // nobody keeps it
+			case "", "public", "s-maxage", "private": // private="field" lets caches keep the rest
+			default:
+				kept = append(kept, d)
+			}
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(append(kept, "private"), ", ")}
 }
 
 var errClient = errors.New("gateway: client does not take the answer")

@@ -16,8 +16,9 @@ import (
 const flushPause = 2 * time.Second
 
 // flushing begins to ask a server that is being drained, instead of whatever was
-// asked before.
-func (b *backend) flushing(until time.Time) {
+// asked before. With cut the connections that were upgraded end at the deadline,
+// like the stay of everybody else.
+func (b *backend) flushing(until time.Time, cut bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.mu.Lock()
 	if b.drain != nil {
@@ -28,6 +29,9 @@ func (b *backend) flushing(until time.Time) {
 	b.g.asks.Go(func() {
 		defer cancel()
 		b.flush(ctx, until)
+		if cut && ctx.Err() == nil {
+			b.g.tunnels.cut(func(x *exchange) bool { return x.b != b })
+		}
 	})
 }
 

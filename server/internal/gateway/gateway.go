@@ -135,7 +135,7 @@ func (p *pool) info(i int) ServerInfo {
 
 // Drain sends no new users to a server; those it has stay for the given time, or
 // as long as they come if it is zero. A name that several pools have means the
-// server in each of them, here and below.
+// server in each of them, unless it is written POOL/NAME, here and below.
 func (g *Gateway) Drain(name string, deadline time.Duration) error {
 	var until time.Time
 	if deadline > 0 {
@@ -143,7 +143,7 @@ func (g *Gateway) Drain(name string, deadline time.Duration) error {
 	}
 	return g.order(name, "draining", func(p *pool, i int) {
 		p.balance.Drain(i, until, time.Now())
-		p.backends[i].flushing(until)
+		p.backends[i].flushing(until, true)
 	})
 }
 
@@ -160,14 +160,14 @@ func (g *Gateway) Maintenance(name string) error {
 	return g.order(name, "maintenance", func(p *pool, i int) {
 		now := time.Now()
 		p.balance.Maintenance(i, now)
-		p.backends[i].flushing(now) // once
+		p.backends[i].flushing(now, false) // once
 	})
 }
 
 func (g *Gateway) order(name, what string, do func(*pool, int)) error {
 	found := false
 	for p, i := range g.now.Load().backends() {
-		if p.backends[i].name == name {
+		if n := p.backends[i].name; n == name || p.cfg.Name+"/"+n == name {
 			do(p, i)
 			found = true
 		}

@@ -6,6 +6,7 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -553,4 +554,82 @@ func TestTCPCheck(t *testing.T) {
 			w.Error(w.state("app1"), w.state("app2"))
 		}
 	})
+}
+
+// A drain is over at its deadline for connections that were upgraded, too; one
+// without a deadline lets them be, and so does maintenance.
+func TestDrainEndsTunnelsAtItsDeadline(t *testing.T) {
+	for name, tc := range map[string]struct {
+		order func(*gateway.Gateway) error
+		cut   bool
+	}{
+		"drain":               {func(g *gateway.Gateway) error { return g.Drain("app1", 10*time.Second) }, true},
+		"of_the_other_server": {func(g *gateway.Gateway) error { return g.Drain("app2", 10*time.Second) }, false},
+		"called_off":          {func(g *gateway.Gateway) error { _ = g.Drain("app1", 10*time.Second); return g.SetReady("app1") }, false},
+		"without_deadline":    {func(g *gateway.Gateway) error { return g.Drain("app1", 0) }, false},
+		"maintenance":         {func(g *gateway.Gateway) error { return g.Maintenance("app1") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, 2, func(_ *gateway.Config, apps []*app) { apps[0].handler = upgraded }, func(w *world) {
+				w.apps[0].handler = func(rw http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Upgrade") == "" {
+						fmt.Fprint(rw, "app1")
+						return
+					}
+					upgraded(rw, r)
+				}
+				cookie := w.stick("app1")
+				c, br := w.raw("GET / HTTP/1.1\r\nHost: x\r\nCookie: " + cookie + "\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+				defer c.Close()
+				if line, _ := br.ReadString('\n'); !strings.Contains(line, "101") {
+					w.Fatal(line)
+				}
+				if err := tc.order(w.g); err != nil {
+					w.Fatal(err)
+				}
+				var ended atomic.Int64
+				start := time.Now()
+				go func() {
+					_, _ = io.Copy(io.Discard, br)
+					ended.Store(int64(time.Since(start)))
+				}()
+				time.Sleep(time.Minute)
+				if got := time.Duration(ended.Load()); (got == 10*time.Second) != tc.cut || !tc.cut && got != 0 {
+					w.Errorf("the tunnel ended after %v", got)
+				}
+			})
+		})
+	}
+}
+
+// An answer with a user's cookie in it is nobody else's, whatever the app said.
+func TestAnswersWithOurCookieArePrivate(t *testing.T) {
+	for said, want := range map[string]string{
+		"":                                       "private",
+		"public, max-age=60":                     "max-age=60, private",
+		"max-age=60, s-maxage=600, PUBLIC":       "max-age=60, private",
+		"no-store":                               "no-store",
+		"private":                                "private",
+		"no-cache, private=\"x-a\"":              "no-cache, private",
+		"max-age=5\x00stale-while-revalidate=10": "max-age=5, stale-while-revalidate=10, private",
+	} {
+		run(t, 1, func(_ *gateway.Config, apps []*app) {
+			apps[0].handler = func(w http.ResponseWriter, _ *http.Request) {
+				for line := range strings.SplitSeq(said, "\x00") {
+					if line != "" {
+						w.Header().Add("Cache-Control", line)
+					}
+				}
+			}
+		}, func(w *world) {
+			a := w.get("/")
+			if got := a.header.Values("Cache-Control"); len(got) != 1 || got[0] != want {
+				w.Errorf("%q became %q, want %q", said, got, want)
+			}
+			// Without a cookie nothing is changed.
+			if got := strings.Join(w.get("/", "Cookie", cookieOf(a)).header.Values("Cache-Control"), "\x00"); got != said {
+				w.Errorf("%q became %q", said, got)
+			}
+		})
+	}
 }

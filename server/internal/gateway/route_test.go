@@ -48,6 +48,28 @@ func TestEachPoolSticksByItself(t *testing.T) {
 	})
 }
 
+// One name in two pools is two servers.
+func TestOrdersForAServerOfOnePool(t *testing.T) {
+	run(t, 1, func(c *gateway.Config, _ []*app) {
+		other := c.Pools[0]
+		other.Name = "api"
+		c.Pools = append(c.Pools, other)
+	}, func(w *world) {
+		states := func() string { s := w.g.Servers(); return s[0].State + " " + s[1].State }
+		for name, want := range map[string]string{"api/app1": "up maintenance", "shop/app1": "maintenance up", "app1": "maintenance maintenance"} {
+			if err := w.g.Maintenance(name); err != nil || states() != want {
+				w.Errorf("%s: %s, %v; want %s", name, states(), err, want)
+			}
+			if err := w.g.SetReady("app1"); err != nil {
+				w.Fatal(err)
+			}
+		}
+		if err := w.g.Maintenance("other/app1"); err == nil {
+			w.Error("no error for a pool that is not there")
+		}
+	})
+}
+
 func TestRouteHasItsOwnTimes(t *testing.T) {
 	run(t, 2, func(c *gateway.Config, apps []*app) {
 		c.Routes = []gateway.Route{

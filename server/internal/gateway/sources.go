@@ -170,7 +170,7 @@ func (g *Gateway) found(src source, w *watched, targets []discover.Target) {
 	for _, gone := range left {
 		g.at(gone, func(p *pool, i int) {
 			p.balance.Drain(i, until, time.Now())
-			p.backends[i].flushing(until)
+			p.backends[i].flushing(until, true)
 		})
 	}
 	for _, gone := range back {
