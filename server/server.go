@@ -177,7 +177,7 @@ func (s *Server) build(ctx, background context.Context) *running {
 	r.endTraces = end
 	r.gateway = gateway.New(gatewayConfig(&s.cfg), &gateway.Options{
 		Logger: s.o.Logger, Access: slog.New(slog.NewJSONHandler(r.access, nil)), Dial: s.o.Dial,
-		Registry: registry, Tracer: tracer,
+		Registry: registry, Tracer: tracer, Health: s.o.Inherited.known(),
 	})
 	r.redis = newRedisFronts(r)
 	registry.MustRegister(r.redis)

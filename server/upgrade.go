@@ -28,8 +28,9 @@ const takeOverVar = "BELAY_TAKE_OVER"
 // takeOver is what one process tells the next. The sockets are its first files,
 // in this order; one more is the pipe on which it says that it is ready.
 type takeOver struct {
-	Sockets []string        `json:"sockets"`
-	Orders  []gateway.Order `json:"orders"`
+	Sockets []string               `json:"sockets"`
+	Orders  []gateway.Order        `json:"orders"`
+	Health  []gateway.ServerHealth `json:"health"`
 }
 
 const ready = "ready\n"
@@ -39,6 +40,7 @@ const ready = "ready\n"
 type Inherited struct {
 	sockets map[string]net.Listener
 	told    []gateway.Order
+	health  []gateway.ServerHealth
 	pipe    *os.File // nil: nobody waits for us
 }
 
@@ -58,7 +60,7 @@ func Inherit() (*Inherited, error) {
 		over.Sockets = names
 	}
 	sockets, err := edge.Inherit(over.Sockets)
-	in := &Inherited{sockets: sockets, told: over.Orders}
+	in := &Inherited{sockets: sockets, told: over.Orders, health: over.Health}
 	if said != "" {
 		in.pipe = os.NewFile(uintptr(3+len(over.Sockets)), "pipe")
 	}
@@ -77,6 +79,13 @@ func (in *Inherited) orders() []gateway.Order {
 		return nil
 	}
 	return in.told
+}
+
+func (in *Inherited) known() []gateway.ServerHealth {
+	if in == nil {
+		return nil
+	}
+	return in.health
 }
 
 // ready tells whoever waits that this process serves now, and closes the sockets
@@ -136,7 +145,7 @@ func (s *Server) startNext(ctx context.Context, r *running) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	text, err := json.Marshal(takeOver{names, r.gateway.Orders()})
+	text, err := json.Marshal(takeOver{names, r.gateway.Orders(), r.gateway.Health()})
 	if err != nil {
 		return 0, err
 	}

@@ -101,6 +101,7 @@ func newBackend(g *Gateway, id identity, cfg *Pool, offset time.Duration) *backe
 		Check:        b.check,
 		Rising:       b.learn,
 		Report:       b.report,
+		Start:        b.remember(g.remembered),
 	})
 	return b
 }

@@ -150,6 +150,8 @@ type Options struct {
 	Registry prometheus.Registerer
 	// Tracer makes the spans of requests; nil: there are none.
 	Tracer trace.TracerProvider
+	// Health is what the process before this one knew of its servers.
+	Health []ServerHealth
 	// Resolver looks names of servers up; nil: that of the system, or what the
 	// configuration names.
 	Resolver discover.Resolver

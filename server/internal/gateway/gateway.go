@@ -33,6 +33,8 @@ type Gateway struct {
 	tunnels tunnels
 	metrics *metrics // nil: none
 	tracer  tracer
+
+	remembered []ServerHealth // while New runs
 }
 
 // New returns a gateway whose servers all count as down until Run has checked them.
@@ -51,10 +53,11 @@ func New(cfg Config, opts *Options) *Gateway {
 			Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5,
 		}}).DialContext
 	}
-	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial, tracer: newTracer(o.Tracer)}
+	g := &Gateway{log: o.Logger, access: o.Access, dial: o.Dial, tracer: newTracer(o.Tracer), remembered: o.Health}
 	g.checks.started = make(chan struct{})
 	g.sources = sources{base: cfg, known: make(map[source]*watched), gone: make(map[goneServer]time.Time), lookup: o.Resolver}
 	g.now.Store(newSnapshot(g, g.sources.effective(), nil))
+	g.remembered = nil // a server that is added later is not the one of then
 	g.metrics = newMetrics(o.Registry, states{g})
 	return g
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
+	"github.com/belay-ha/belay/server/internal/gateway/health"
 )
 
 // Order is what the operator said about a server: to drain it, or, without
@@ -45,4 +46,40 @@ func (g *Gateway) Obey(list []Order) {
 			}
 		}
 	}
+}
+
+// ServerHealth is what is known of a server's health, for the process that takes over
+// from this one. It holds only for a server of the same identity: its name, its
+// address, and how it is checked.
+type ServerHealth struct {
+	Pool    string    `json:"pool"`
+	Server  string    `json:"server"`
+	Address string    `json:"address"`
+	Checked string    `json:"checked"`
+	Health  int       `json:"health"` // as in health.Rule
+	Last    time.Time `json:"last"`
+	Library bool      `json:"library"`
+}
+
+// Health lists what is known of the servers that were checked.
+func (g *Gateway) Health() []ServerHealth {
+	var list []ServerHealth
+	for p, i := range g.now.Load().backends() {
+		b := p.backends[i]
+		if s := b.prober.State(); s != nil {
+			list = append(list, ServerHealth{b.pool, b.name, b.address, b.checked, s.Health, s.Last.At, b.library.Load()})
+		}
+	}
+	return list
+}
+
+// remember gives a backend what the process before this one knew of it.
+func (b *backend) remember(list []ServerHealth) *health.State {
+	for _, h := range list {
+		if b.identity == (identity{h.Pool, h.Server, h.Address, h.Checked}) {
+			b.library.Store(h.Library)
+			return &health.State{Health: h.Health, Last: health.Result{At: h.Last}}
+		}
+	}
+	return nil
 }

@@ -54,7 +54,10 @@ func (x *exchange) tryStream(i int, b *backend) bool {
 // a server gets to see.
 func (x *exchange) streamRequest(a *attempt) (*http.Request, error) {
 	head := append(x.msg.head[:len(x.msg.head):len(x.msg.head)], "\r\n"...)
-	req, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(x.msg.body))))
+	// The client may still read the body when its answer is already here, and then
+	// the buffer has another user's.
+	body := bytes.Clone(x.msg.body)
+	req, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(body))))
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +73,11 @@ func (x *exchange) streamRequest(a *attempt) (*http.Request, error) {
 	switch u := x.msg.upload; {
 	case u != nil:
 		req.Body, req.ContentLength, req.Trailer = u.Reader(), u.Length, x.r.Trailer
-	case len(x.msg.body) > 0 && len(x.r.Trailer) == 0:
-		body := x.msg.body
+	case len(body) > 0 && len(x.r.Trailer) == 0:
 		req.ContentLength = int64(len(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
-	case len(x.msg.body) == 0:
+	case len(body) == 0:
 		req.Body, req.ContentLength = nil, 0
 	}
 	return req, nil

@@ -180,12 +180,8 @@ func (p *Prober) Down(cause error) {
 	p.note(cause)
 	p.set(0, cause)
 	p.mu.Unlock()
-	p.Soon()
+	p.soon(p.o.FastInterval)
 }
-
-// Soon brings the next check forward: the traffic saw something that a check
-// should look at.
-func (p *Prober) Soon() { p.soon(p.o.FastInterval) }
 
 func (p *Prober) soon(d time.Duration) {
 	select {
