@@ -5,6 +5,7 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,15 +35,15 @@ func TestHealthIsHandedOver(t *testing.T) {
 		next := config("app1", "app2", "app3")
 		next.Pools[0].Servers[2].Address = "app3:81" // somebody else
 		g := gateway.New(next, &gateway.Options{Dial: w.net.dial, Health: known})
-		got := ""
+		var got strings.Builder
 		for _, s := range g.Servers() {
-			got += s.State + " "
+			got.WriteString(s.State + " ")
 			if s.Name == "app2" && !s.Library {
 				w.Error("what is known of the library is lost")
 			}
 		}
-		if got != "down up down " {
-			w.Error(got)
+		if got.String() != "down up down " {
+			w.Error(got.String())
 		}
 		if n := len(g.Health()); n != 2 {
 			w.Errorf("%d servers are known before the first check, want two", n)
