@@ -29,6 +29,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 	s.recordWatched()
 	if touch && s.exists && !s.dead && !s.lost && s.frozen == nil && s.counts() {
 		s.rotate()
+		s.always()
 	}
 	if s.patch.empty() || s.lost {
 		lost := s.lost && !s.patch.empty()
@@ -82,7 +83,7 @@ func (s *Session) write(ctx context.Context, p *patch) error {
 	housekeeping := len(p.ops) == 0 && len(p.once) == 0
 	err := s.writeUpdate(ctx, p)
 	if err != nil && housekeeping && !errors.Is(err, ErrExpiredAttempt) {
-		s.m.opts.Logger.WarnContext(ctx, "old token not forgotten", "session", s.id.String(), "error", err)
+		s.m.opts.Logger.WarnContext(ctx, "session in use not written", "session", s.id.String(), "error", err)
 		return nil
 	}
 	return err

@@ -36,6 +36,7 @@ var switches = []struct {
 	{"LateCommits", func(o *session.Options) { o.LateCommits = true }},
 	{"Stale", func(o *session.Options) { o.Rules = []session.Rule{{Pattern: "/", WhenDown: session.Stale}} }},
 	{"Carrier", func(o *session.Options) { o.Carrier = sealedNothing{} }},
+	{"WholeSession", func(o *session.Options) { o.Granularity = session.WholeSession }},
 	{"RefuseOlder", func(o *session.Options) { o.OnRollback = session.RefuseOlder }},
 }
 
@@ -167,6 +168,7 @@ func TestNewRefuses(t *testing.T) {
 		"OnRollback 9":               {OnRollback: 9},
 		"Mode 9":                     {Mode: 9},
 		"Backup 9":                   {Mode: session.Sticky, Route: "a", Backup: 9},
+		"Granularity 9":              {Granularity: 9},
 		"Route of 1 to 32":           {Mode: session.Sticky, Route: "a b"},
 		"at least 1 s":               {Idle: time.Millisecond},
 		"at least 1 s, not 2ms":      {Lifetime: 2 * time.Millisecond},

@@ -62,7 +62,9 @@ func New(store Store, opts *Options) (*Manager, error) {
 		calls: limit{length: o.Timeout}, writes: limit{length: o.CommitTimeout},
 	}
 	m.watch = watch{m: m, limit: o.MaxStale}
-	m.patcher, _ = Capability[Patcher](store)
+	if o.Granularity == ModifiedAttributes {
+		m.patcher, _ = Capability[Patcher](store)
+	}
 	m.placer, _ = Capability[Placer](store)
 	m.tellExpired()
 	_, m.instant = store.(InProcess) // not Capability: a wrapper may wait

@@ -32,6 +32,8 @@ type Options struct {
 	Route string
 	// Backup says when Sticky mode writes to the store. Default Sync.
 	Backup Backup
+	// Granularity says how much of a session is written. Default ModifiedAttributes.
+	Granularity Granularity
 	// Interval is the pause between two backups of Backup: Interval.
 	Interval time.Duration
 	// MaxHeld bounds how many sessions Sticky holds. Default 100,000; what is
@@ -229,6 +231,9 @@ func (o *Options) legal() error {
 	refuse(o.Backup < Sync || o.Backup > Interval, "Backup %d does not exist", o.Backup)
 	refuse(!sticky && o.Backup != Sync, "only Sticky may write later than it answers: leave Backup at Sync, or change the Mode")
 	refuse((o.Backup == Interval) != (o.Interval > 0) || o.Interval < 0, "Backup: Interval and a positive Interval belong together")
+	refuse(o.Granularity < ModifiedAttributes || o.Granularity > WholeSession, "Granularity %d does not exist", o.Granularity)
+	refuse(coherent && o.Granularity == WholeSession, "with WholeSession every request writes, and Coherent is there so that most need not: change one of them")
+	refuse(o.Carrier != nil && o.Granularity == WholeSession, "with a Carrier a session is always one piece: leave Granularity away")
 	refuse(o.LockWait < 0, "LockWait cannot be negative")
 	refuse(o.LockTTL < 100*time.Millisecond, "LockTTL must be at least 100 ms, not %v", o.LockTTL)
 	refuse(o.RotateEvery < 0, "RotateEvery cannot be negative")

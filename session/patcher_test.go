@@ -259,3 +259,42 @@ func TestPatcherThatIsHiddenIsNotUsed(t *testing.T) {
 		}
 	})
 }
+
+func TestGranularity(t *testing.T) {
+	type asked struct{ patches, updates int }
+	for _, mode := range []string{"shared", "sticky"} {
+		for g, want := range map[session.Granularity]struct{ change, read asked }{
+			session.ModifiedAttributes: {asked{1, 0}, asked{}},
+			session.ModifiedSession:    {asked{0, 1}, asked{}},
+			session.WholeSession:       {asked{0, 1}, asked{0, 1}},
+		} {
+			opts := &session.Options{Granularity: g, Rules: []session.Rule{{Pattern: "POST /", NoTouch: true}, {Pattern: "PUT /", ReadOnly: true}}}
+			if mode == "sticky" {
+				opts.Mode, opts.Route = session.Sticky, "a"
+			}
+			c := newPatched(t, opts)
+			see := func(what string, want asked, f func(*session.Session), change ...func(*http.Request)) {
+				t.Helper()
+				c.store.asked()
+				if code := c.do(f, change...); code != http.StatusOK {
+					t.Errorf("status %d", code)
+				}
+				p, u := c.store.asked()
+				if got := (asked{len(p), u}); got != want {
+					t.Errorf("%s, granularity %d, %s: %+v, want %+v", mode, g, what, got, want)
+				}
+			}
+			read := func(s *session.Session) {
+				if _, ok := visits.Get(s); !ok {
+					t.Error("nothing is there")
+				}
+			}
+			method := func(m string) func(*http.Request) { return func(r *http.Request) { r.Method = m } }
+			see("change", want.change, func(s *session.Session) { visits.Set(s, 9) })
+			see("read", want.read, read)
+			see("read without keeping alive", asked{}, read, method("POST"))
+			see("read-only", asked{}, read, method("PUT"))
+			see("read", want.read, read)
+		}
+	}
+}
