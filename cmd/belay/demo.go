@@ -43,7 +43,7 @@ exit status says whether any session was lost, stale, revived or mixed up.`,
 	f := cmd.Flags()
 	f.IntVar(&o.Nodes, "nodes", 3, "number of app nodes")
 	f.IntVar(&o.Port, "port", demoPort, "port of the gateway; the other parts use the ports after it (0: any free ones; the default of --check)")
-	f.StringVar(&o.Store, "store", "", "use this store, redis://HOST:PORT, nats://HOST:PORT or memcached://HOST:PORT,HOST:PORT, instead of an own one")
+	f.StringVar(&o.Store, "store", "", "use this store, redis://HOST:PORT, nats://HOST:PORT, memcached://HOST:PORT,HOST:PORT or postgres://USER@HOST:PORT/NAME, instead of an own one")
 	f.BoolVar(&unattend, "check", false, "run unattended, break things, check every answer, report")
 	cmd.AddCommand(demoAppCommand())
 	return cmd

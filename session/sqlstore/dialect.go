@@ -32,6 +32,8 @@ type Dialect struct {
 	// SkipLocked follows a SELECT whose rows are to be locked, but not those that
 	// somebody has locked already. Empty: only one can write at a time anyway.
 	SkipLocked string
+	// RowByRow: a statement that deletes several rows may lock others as well.
+	RowByRow bool
 	// Isolation of transactions of several statements.
 	Isolation sql.IsolationLevel
 	// Index, if not empty, is one statement instead of three.

@@ -5,7 +5,9 @@ package sqlstore_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
@@ -70,4 +72,40 @@ func TestFaultsOnMariaDB(t *testing.T) {
 	}, func(addr string) (*sqlstore.Database, error) {
 		return mysql.Open("app:secret@tcp("+addr+")/belay", nil)
 	})
+}
+
+// TestCreateIsNotSentAgain: the answer to a creation is lost, and the session is
+// deleted before the caller can know. It does not come back.
+func TestCreateIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	p := servertest.StartPostgres(t)
+	relay := servertest.StartRelay(t, p.Addr())
+	o := &sqlstore.Options{Prefix: prefix()}
+	clean := open(t, opened(t)(postgres.Open(p.URL("postgres"), nil)), o)
+	harmed := open(t, opened(t)(postgres.Open("postgres://belay@"+relay.Addr()+"/postgres?sslmode=disable", nil)), o)
+	if err := harmed.Create(t.Context(), newID(), record(time.Hour)); err != nil { // the statement is known now
+		t.Fatal(err)
+	}
+	id := newID()
+	relay.Set(servertest.Fault{Mode: servertest.LoseAnswers})
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		ended <- harmed.Create(ctx, id, record(time.Hour))
+	}()
+	eventually(t, "the server has carried it out", func() error {
+		_, err := clean.Load(t.Context(), id)
+		return err
+	})
+	if err := clean.Delete(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	relay.Restore() // which resets what lost something
+	if err := <-ended; !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("create: got %v, want ErrUnavailable: nobody knows", err)
+	}
+	if _, err := clean.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("the deleted session is back: %v", err)
+	}
 }

@@ -33,9 +33,8 @@ type statements struct {
 	lock, holder, extend, unlock                     statement
 	list, firstList, nextList                        statement
 
-	due   map[string]statement // by table
-	w     writer
-	isDue string // a condition
+	due map[string]statement // by table
+	w   writer
 }
 
 // tables that are swept, with the columns of their keys.
@@ -116,9 +115,8 @@ func newStatements(d *Dialect, prefix string) statements {
 		firstList: w.write("id version list", `INSERT INTO {p}placement (id, version, list) VALUES (:id, :version, :list)`),
 		nextList:  w.write("id version list old", `UPDATE {p}placement SET version = :version, list = :list WHERE id = :id AND version = :old`),
 
-		due:   map[string]statement{},
-		w:     w,
-		isDue: " AND due <= {now}",
+		due: map[string]statement{},
+		w:   w,
 	}
 	if d.Index != "" {
 		s.index = w.write("owner id due", d.Index)
@@ -131,7 +129,7 @@ func newStatements(d *Dialect, prefix string) statements {
 }
 
 // removal deletes rows by their keys, which are given one row after the other.
-func (s *statements) removal(table string, rows int, also string) statement {
+func (s *statements) removal(table string, rows int) statement {
 	key := tables[table]
 	var names, ors []string
 	for i := range rows {
@@ -143,7 +141,7 @@ func (s *statements) removal(table string, rows int, also string) statement {
 		}
 		ors = append(ors, strings.Join(ands, " AND "))
 	}
-	return s.w.write(strings.Join(names, " "), "DELETE FROM {p}"+table+" WHERE ("+strings.Join(ors, " OR ")+")"+also)
+	return s.w.write(strings.Join(names, " "), "DELETE FROM {p}"+table+" WHERE "+strings.Join(ors, " OR "))
 }
 
 // letters is a number in a form that names may have.

@@ -157,7 +157,7 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 	})
 }
 
-// Delete implements session.Store, 100 sessions with one statement.
+// Delete implements session.Store. Of many sessions 100 are deleted at a time.
 func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 	return s.remove(ctx, "delete", "sessions", ids, func(id session.ID) []any { return []any{key(id)} })
 }
@@ -167,24 +167,32 @@ func (s *Store) remove(ctx context.Context, op, table string, ids []session.ID, 
 	// In one order, so that nobody waits for a row that waits for him.
 	slices.SortFunc(ids, func(a, b session.ID) int { return bytes.Compare(key(a), key(b)) })
 	for chunk := range slices.Chunk(slices.Compact(ids), atOnce) {
-		st := s.sql.removal(table, len(chunk), "")
-		var args []any
+		var keys []any
 		for _, id := range chunk {
-			args = append(args, keyOf(id)...)
+			keys = append(keys, keyOf(id)...)
 		}
-		err := s.do(ctx, op, func(ctx context.Context, t try) error {
-			if len(chunk) == 1 {
-				_, err := t.exec(ctx, st, args...)
-				return err
-			}
-			_, err := t.DB.ExecContext(ctx, st.text, st.args(args)...)
-			return err
-		})
+		err := s.do(ctx, op, func(ctx context.Context, t try) error { return s.removeRows(ctx, t.DB, table, keys) })
 		if err != nil {
 			return err
 		}
 	}
 	return explain(op, ctx.Err())
+}
+
+// removeRows deletes rows, of which keys has the columns one after the other, and
+// locks no others.
+func (s *Store) removeRows(ctx context.Context, q Querier, table string, keys []any) error {
+	size := len(keys)
+	if s.d.RowByRow {
+		size = len(tables[table])
+	}
+	for some := range slices.Chunk(keys, size) {
+		st := s.sql.removal(table, len(some)/len(tables[table]))
+		if _, err := q.ExecContext(ctx, st.text, st.args(some)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ping implements session.Pinger: it asks whether the server takes writes.

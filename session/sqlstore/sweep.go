@@ -90,9 +90,7 @@ func (s *Store) sweepSome(ctx context.Context, table string) (n int, err error) 
 			if n = rows; err != nil || n == 0 {
 				return err
 			}
-			st := s.sql.removal(table, n, s.sql.isDue)
-			_, err = tx.ExecContext(ctx, st.text, st.args(keys)...)
-			return err
+			return s.removeRows(ctx, tx, table, keys) // they are locked, and stay due
 		})
 	})
 	if err != nil {

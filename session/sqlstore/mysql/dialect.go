@@ -28,6 +28,7 @@ func Dialect() *sqlstore.Dialect {
 		Upsert:     func(string) string { return "ON DUPLICATE KEY UPDATE" },
 		New:        func(column string) string { return "VALUES(" + column + ")" },
 		SkipLocked: "FOR UPDATE SKIP LOCKED",
+		RowByRow:   true, // it may choose to look through all of a small table
 		Isolation:  sql.LevelReadCommitted,
 		Migrations: migrations,
 		Exclusive:  exclusive,

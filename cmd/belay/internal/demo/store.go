@@ -14,6 +14,8 @@ import (
 	"github.com/belay-ha/belay/session/memcachedstore"
 	"github.com/belay-ha/belay/session/natsstore"
 	"github.com/belay-ha/belay/session/redisstore"
+	"github.com/belay-ha/belay/session/sqlstore"
+	"github.com/belay-ha/belay/session/sqlstore/postgres"
 )
 
 const openTimeout = 10 * time.Second
@@ -23,15 +25,18 @@ func storeKind(raw string) (string, error) {
 	if strings.HasPrefix(raw, "memcached://") {
 		return "memcached", nil // a list of hosts is no URL
 	}
+	if scheme, rest, _ := strings.Cut(raw, "://"); (scheme == "postgres" || scheme == "postgresql") && rest != "" {
+		return "postgres", nil // nor is one of several of these
+	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("demo: --store %q is no address of a store: write redis://HOST:PORT, nats://HOST:PORT or memcached://HOST:PORT,HOST:PORT", raw)
+		return "", fmt.Errorf("demo: --store %q is no address of a store: write redis://HOST:PORT, nats://HOST:PORT, memcached://HOST:PORT,HOST:PORT or postgres://USER@HOST:PORT/NAME", raw)
 	}
 	switch u.Scheme {
 	case "nats", "redis", "rediss":
 		return u.Scheme, nil
 	}
-	return "", fmt.Errorf("demo: --store: there is no store for %q: write redis://HOST:PORT, nats://HOST:PORT or memcached://HOST:PORT,HOST:PORT", u.Scheme)
+	return "", fmt.Errorf("demo: --store: there is no store for %q: write redis://HOST:PORT, nats://HOST:PORT, memcached://HOST:PORT,HOST:PORT or postgres://USER@HOST:PORT/NAME", u.Scheme)
 }
 
 // openStore opens a store and returns what closes it.
@@ -51,6 +56,8 @@ func openStore(ctx context.Context, raw string) (session.Store, func(), error) {
 			return nil, nil, err
 		}
 		return s, func() { _ = s.Close() }, nil
+	case "postgres":
+		return openPostgres(ctx, raw)
 	}
 	s, err := redisstore.Open(ctx, raw, &redisstore.Options{Prefix: "belay:demo:"})
 	if err != nil {
@@ -75,4 +82,17 @@ func openNATS(ctx context.Context, raw string) (session.Store, func(), error) {
 			return nil, nil, err
 		}
 	}
+}
+
+func openPostgres(ctx context.Context, raw string) (session.Store, func(), error) {
+	db, err := postgres.Open(raw, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := sqlstore.Open(ctx, db, &sqlstore.Options{Prefix: "belay_demo_"})
+	if err != nil {
+		_ = db.Close()
+		return nil, nil, err
+	}
+	return s, func() { _ = db.Close() }, nil
 }
