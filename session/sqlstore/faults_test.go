@@ -74,38 +74,75 @@ func TestFaultsOnMariaDB(t *testing.T) {
 	})
 }
 
-// TestCreateIsNotSentAgain: the answer to a creation is lost, and the session is
-// deleted before the caller can know. It does not come back.
-func TestCreateIsNotSentAgain(t *testing.T) {
-	t.Parallel()
+// answerLost makes a call whose answer is lost. Once seen says that the server has
+// carried it out, meanwhile is done, and the connections break.
+func answerLost(t *testing.T, call func(ctx context.Context, harmed *sqlstore.Store) error, seen func(clean *sqlstore.Store) error, meanwhile func(clean *sqlstore.Store)) (*sqlstore.Store, error) {
 	p := servertest.StartPostgres(t)
 	relay := servertest.StartRelay(t, p.Addr())
 	o := &sqlstore.Options{Prefix: prefix()}
 	clean := open(t, opened(t)(postgres.Open(p.URL("postgres"), nil)), o)
 	harmed := open(t, opened(t)(postgres.Open("postgres://belay@"+relay.Addr()+"/postgres?sslmode=disable", nil)), o)
-	if err := harmed.Create(t.Context(), newID(), record(time.Hour)); err != nil { // the statement is known now
+	// The statements are known afterwards, so one answer is all there is.
+	id, rec := newID(), record(time.Hour)
+	if err := errors.Join(harmed.Create(t.Context(), id, rec), harmed.Update(t.Context(), id, next(rec, "2"), rec.Rev)); err != nil {
 		t.Fatal(err)
 	}
-	id := newID()
+	meanwhile(clean)
 	relay.Set(servertest.Fault{Mode: servertest.LoseAnswers})
 	ended := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		ended <- harmed.Create(ctx, id, record(time.Hour))
+		ended <- call(ctx, harmed)
 	}()
-	eventually(t, "the server has carried it out", func() error {
-		_, err := clean.Load(t.Context(), id)
-		return err
-	})
-	if err := clean.Delete(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the server has carried it out", func() error { return seen(clean) })
+	meanwhile(clean)
 	relay.Restore() // which resets what lost something
-	if err := <-ended; !errors.Is(err, session.ErrUnavailable) {
+	return clean, <-ended
+}
+
+// TestCreateIsNotSentAgain: the answer to a creation is lost, and the session is
+// deleted before the caller can know. It does not come back.
+func TestCreateIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	id := newID()
+	clean, err := answerLost(t,
+		func(ctx context.Context, harmed *sqlstore.Store) error { return harmed.Create(ctx, id, record(time.Hour)) },
+		func(clean *sqlstore.Store) error { _, err := clean.Load(t.Context(), id); return err },
+		func(clean *sqlstore.Store) {
+			if err := clean.Delete(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	if !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("create: got %v, want ErrUnavailable: nobody knows", err)
 	}
 	if _, err := clean.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("the deleted session is back: %v", err)
+	}
+}
+
+// TestUpdateFindsItself: an update whose answer was lost is found to be done, and
+// is neither a conflict nor a riddle.
+func TestUpdateFindsItself(t *testing.T) {
+	t.Parallel()
+	id, rec := newID(), record(time.Hour)
+	second := next(rec, "2")
+	_, err := answerLost(t,
+		func(ctx context.Context, harmed *sqlstore.Store) error { return harmed.Update(ctx, id, second, rec.Rev) },
+		func(clean *sqlstore.Store) error {
+			got, err := clean.Load(t.Context(), id)
+			if err == nil && got.Rev != second.Rev {
+				err = errors.New("not yet")
+			}
+			return err
+		},
+		func(clean *sqlstore.Store) { // the first time it makes the session
+			if err := clean.Create(t.Context(), id, rec); err != nil && !errors.Is(err, session.ErrExists) {
+				t.Error(err)
+			}
+		})
+	if err != nil {
+		t.Errorf("got %v, want it done", err)
 	}
 }
