@@ -107,7 +107,9 @@ func TestCreateIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	id := newID()
 	clean, err := answerLost(t,
-		func(ctx context.Context, harmed *sqlstore.Store) error { return harmed.Create(ctx, id, record(time.Hour)) },
+		func(ctx context.Context, harmed *sqlstore.Store) error {
+			return harmed.Create(ctx, id, record(time.Hour))
+		},
 		func(clean *sqlstore.Store) error { _, err := clean.Load(t.Context(), id); return err },
 		func(clean *sqlstore.Store) {
 			if err := clean.Delete(t.Context(), id); err != nil {
@@ -129,7 +131,9 @@ func TestUpdateFindsItself(t *testing.T) {
 	id, rec := newID(), record(time.Hour)
 	second := next(rec, "2")
 	_, err := answerLost(t,
-		func(ctx context.Context, harmed *sqlstore.Store) error { return harmed.Update(ctx, id, second, rec.Rev) },
+		func(ctx context.Context, harmed *sqlstore.Store) error {
+			return harmed.Update(ctx, id, second, rec.Rev)
+		},
 		func(clean *sqlstore.Store) error {
 			got, err := clean.Load(t.Context(), id)
 			if err == nil && got.Rev != second.Rev {
