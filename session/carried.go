@@ -46,7 +46,7 @@ func (s *Session) writeCarried(ctx context.Context, p *patch) error {
 	id, moved := from, !exists || p.renew != nil
 	if moved {
 		tok = s.newToken()
-		id = idOf(tok.ID)
+		id = idOf(tok)
 	}
 	due := m.opts.Idle > 0 && !s.e.rule.NoTouch && m.expiry(t, base.Ends).Sub(base.Expires) >= m.opts.Idle/10
 	sends := moved || !cookie.empty() || due && !s.e.headerSent()

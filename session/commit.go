@@ -102,7 +102,7 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 		return err
 	}
 	tok := s.newToken()
-	id := idOf(tok.ID)
+	id := idOf(tok)
 	if err := s.m.createOwned(ctx, id, rec, Record{}); err != nil {
 		return err
 	}

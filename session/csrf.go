@@ -9,8 +9,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-
-	"github.com/belay-ha/belay/internal/wire"
 )
 
 // CSRFToken is a token for forms, bound to the session: it changes with the
@@ -32,12 +30,12 @@ func (s *Session) CSRFToken() string {
 		s.changes++
 	}
 	if !s.exists || s.patch.renew != nil {
-		if s.planned == (wire.Token{}) {
+		if s.planned == (rawID{}) {
 			s.planned = s.m.newToken()
 		}
-		return mask(csrf(s.planned.ID[:]))
+		return mask(csrf(s.planned[:]))
 	}
-	return mask(csrf(s.token.ID[:]))
+	return mask(csrf(s.token[:]))
 }
 
 // ValidCSRF reports whether token is one that CSRFToken returned for this session.
@@ -52,7 +50,7 @@ func (s *Session) ValidCSRF(token string) bool {
 	for i := range csrfSize {
 		b[csrfSize+i] ^= b[i]
 	}
-	return hmac.Equal(b[csrfSize:], csrf(s.token.ID[:]))
+	return hmac.Equal(b[csrfSize:], csrf(s.token[:]))
 }
 
 // Where CSRF looks for the token.

@@ -129,7 +129,8 @@ func (e *exchange) load(ctx context.Context) error {
 	if e.rule.ReadOnly {
 		s.frozen = ErrReadOnly
 	}
-	got := m.transport.read(e.r.Header)
+	var got received
+	m.transport.read(&got, e.r.Header)
 	e.hadToken = got.any()
 	if got.bad && m.opts.Hooks.BadToken != nil {
 		m.opts.Hooks.BadToken(ctx)
@@ -137,7 +138,8 @@ func (e *exchange) load(ctx context.Context) error {
 	if got.seen > 1 && m.opts.Hooks.SeveralTokens != nil {
 		m.opts.Hooks.SeveralTokens(ctx)
 	}
-	for _, t := range got.tokens {
+	for i := range got.tokens() {
+		t := &got.few[i]
 		id := idOf(t.ID)
 		if e.rule.Lock {
 			if err := e.lock(ctx, id); err != nil {
@@ -149,11 +151,11 @@ func (e *exchange) load(ctx context.Context) error {
 		takenOver := false
 		switch {
 		case t.carried != nil:
-			rec, err = m.readCarried(ctx, s, id, &t, e.rule)
+			rec, err = m.readCarried(ctx, s, id, t, e.rule)
 		case m.holder != nil:
-			rec, takenOver, err = m.readSticky(ctx, e, id, &t)
+			rec, takenOver, err = m.readSticky(ctx, e, id, t)
 		default:
-			rec, err = m.read(ctx, id, &t, e.rule)
+			rec, err = m.read(ctx, id, t, e.rule)
 		}
 		if stale, ok := err.(errServeStale); ok { // never wrapped
 			s.frozen, err = stale.error, nil
@@ -166,7 +168,7 @@ func (e *exchange) load(ctx context.Context) error {
 				}
 				s.followed = true
 			}
-			s.token, s.id, s.base, s.exists = t.Token, id, rec, true
+			s.token, s.id, s.base, s.exists = t.ID, id, rec, true
 			s.cookie = cookieKeep
 			if (t.resign || takenOver) && !s.followed {
 				s.cookie = cookieSet

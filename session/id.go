@@ -53,6 +53,9 @@ func (id ID) bytes() []byte {
 	return append([]byte{id.Generation}, id.Hash[:]...)
 }
 
+// rawID is the part of a token that names a session: secret.
+type rawID = [wire.IDSize]byte
+
 // idOf hashes the id bytes of a token.
 func idOf(raw [wire.IDSize]byte) ID {
 	sum := sha256.Sum256(raw[:])

@@ -142,7 +142,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 		return ErrHeaderSent
 	}
 	tok := s.newToken()
-	next := renewed{s: s, p: p, id: idOf(tok.ID)}
+	next := renewed{s: s, p: p, id: idOf(tok)}
 	base, loaded := s.base, s.base.Attrs
 	for try := 0; ; try++ {
 		err := next.write(ctx, base, loaded)

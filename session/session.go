@@ -11,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/belay-ha/belay/internal/wire"
 )
 
 // Session is one client's session during one request. Its methods are safe for
@@ -27,19 +25,19 @@ type Session struct {
 	committing sync.Mutex
 
 	mu       sync.Mutex // guards what follows; not held over I/O
-	token    wire.Token // of the record; zero: there is none yet
+	token    rawID      // of the record; zero: there is none yet
 	id       ID
 	base     Record // as loaded or last written
 	exists   bool
 	dead     bool // destroyed in this request
 	lost     bool // found destroyed by another request, or expired, at a commit
 	patch    patch
-	flight   patch      // what a commit under way is writing
-	changes  int        // counts changes, to see that none came between
-	followed bool       // the client's token is an older one than the record's
-	planned  wire.Token // the next token, if it had to be known early
-	carry    *carriage  // with a Carrier; else nil
-	unkept   Attrs      // attributes that live for this request; see Options.Keep
+	flight   patch     // what a commit under way is writing
+	changes  int       // counts changes, to see that none came between
+	followed bool      // the client's token is an older one than the record's
+	planned  rawID     // the next token, if it had to be known early
+	carry    *carriage // with a Carrier; else nil
+	unkept   Attrs     // attributes that live for this request; see Options.Keep
 	// unkeptUsed and used say what of the session the request has used: such
 	// attributes, or anything else.
 	unkeptUsed, used bool
@@ -319,25 +317,25 @@ func (s *Session) undecodable(name string, err error) {
 }
 
 // newToken is the token that the next new record gets.
-func (s *Session) newToken() wire.Token {
+func (s *Session) newToken() rawID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.planned
-	if t == (wire.Token{}) {
+	if t == (rawID{}) {
 		t = s.m.newToken()
 	}
-	s.planned = wire.Token{}
+	s.planned = rawID{}
 	return t
 }
 
 // newToken makes an id that nobody can guess: 160 random bits, after the
 // generation that the store gives.
-func (m *Manager) newToken() wire.Token {
-	var t wire.Token
+func (m *Manager) newToken() rawID {
+	var t rawID
 	if m.placer != nil {
-		t.ID[0] = m.placer.Place()
+		t[0] = m.placer.Place()
 	}
-	rand.Read(t.ID[1:]) // never fails (crypto/rand)
+	rand.Read(t[1:]) // never fails (crypto/rand)
 	return t
 }
 

@@ -11,9 +11,9 @@ func TestT01_AMillionTokensAreDifferent(t *testing.T) {
 	seen := make(map[[21]byte]bool, n)
 	for range n {
 		tok := m.newToken()
-		if seen[tok.ID] {
+		if seen[tok] {
 			t.Fatal("the same token twice")
 		}
-		seen[tok.ID] = true
+		seen[tok] = true
 	}
 }

@@ -56,10 +56,18 @@ const maxCandidates = 3
 
 // received is what came with a request.
 type received struct {
-	tokens []presented // well-formed and well-signed, in order
-	bad    bool        // there were others
-	newer  error       // one was made by a newer program
-	seen   int         // all of our name
+	few   [maxCandidates]presented // well-formed and well-signed, in order
+	count int                      // of few
+	bad   bool                     // there were others
+	newer error                    // one was made by a newer program
+	seen  int                      // all of our name
+}
+
+func (r *received) tokens() []presented { return r.few[:r.count] }
+
+func (r *received) add(p presented) {
+	r.few[r.count] = p
+	r.count++
 }
 
 type presented struct {
@@ -68,16 +76,16 @@ type presented struct {
 	carried *Carried // the session itself, with a Carrier
 }
 
-func (r *received) any() bool { return r.bad || r.newer != nil || len(r.tokens) > 0 }
+func (r *received) any() bool { return r.bad || r.newer != nil || r.count > 0 }
 
 // read finds the tokens of a request. No others are ever looked for: not in the
 // URL, not in a form.
-func (t *transport) read(h http.Header) (r received) {
+func (t *transport) read(r *received, h http.Header) {
 	if t.header != "" {
 		if v := h.Get(t.header); v != "" {
-			t.take(&r, v)
+			t.take(r, v)
 		}
-		return r
+		return
 	}
 	for _, line := range h["Cookie"] {
 		for line != "" {
@@ -90,12 +98,11 @@ func (t *transport) read(h http.Header) (r received) {
 			}
 			if r.seen++; r.seen > maxCandidates {
 				r.bad = true
-				return r
+				return
 			}
-			t.take(&r, strings.TrimRight(value, " \t"))
+			t.take(r, strings.TrimRight(value, " \t"))
 		}
 	}
-	return r
 }
 
 func (t *transport) take(r *received, value string) {
@@ -109,12 +116,12 @@ func (t *transport) take(r *received, value string) {
 		return
 	}
 	if len(t.keys) == 0 {
-		r.tokens = append(r.tokens, presented{Token: tok})
+		r.add(presented{Token: tok})
 		return
 	}
 	for i, k := range t.keys {
 		if hmac.Equal([]byte(tok.MAC), []byte(mac(k, value[:tok.Signed]))) {
-			r.tokens = append(r.tokens, presented{Token: tok, resign: i > 0})
+			r.add(presented{Token: tok, resign: i > 0})
 			return
 		}
 	}
@@ -154,18 +161,18 @@ func (t *transport) takeCarried(r *received, value string) {
 	case err != nil:
 		r.bad = true
 	default:
-		r.tokens = append(r.tokens, presented{Token: tok, carried: c})
+		r.add(presented{Token: tok, carried: c})
 	}
 }
 
 // writeCarried tells the client its session.
-func (t *transport) writeCarried(h http.Header, tok wire.Token, ends time.Time, sealed string) {
-	t.put(h, wire.Token{ID: tok.ID}.String()+carriedTag+sealed, ends)
+func (t *transport) writeCarried(h http.Header, id rawID, ends time.Time, sealed string) {
+	t.put(h, wire.Token{ID: id}.String()+carriedTag+sealed, ends)
 }
 
 // write tells the client its token, with the revision if withRev.
-func (t *transport) write(h http.Header, tok wire.Token, rec *Record, withRev bool) {
-	tok = wire.Token{ID: tok.ID, Route: t.route, HasRev: withRev}
+func (t *transport) write(h http.Header, id rawID, rec *Record, withRev bool) {
+	tok := wire.Token{ID: id, Route: t.route, HasRev: withRev}
 	if withRev {
 		tok.Term, tok.N = rec.Rev.Term, rec.Rev.N
 	}
