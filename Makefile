@@ -44,6 +44,7 @@ soak: ## the same with long schedules, TIMES times (default 5)
 bench: ## the benches: programs that start their peers and print a table and name-value lines
 	$(GO) run ./bench/session
 	$(GO) run ./bench/memory
+	$(GO) run ./bench/stores
 	$(GO) run ./bench/redisfront
 	$(GO) run ./bench/failover
 	$(GO) run ./bench/gateway

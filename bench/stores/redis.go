@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/belay-ha/belay/bench/internal/peer"
+	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/redisstore"
+)
+
+// rawScript does what an update does to the server, and compares nothing.
+const rawScript = `
+redis.call('HGET', KEYS[1], 'h')
+redis.call('HSET', KEYS[1], 'h', ARGV[1], 'd', ARGV[2])
+redis.call('HDEL', KEYS[1], 'p')
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+return '+'`
+
+func (b *bench) openRedis(ctx context.Context) error {
+	bin, err := peer.Find("redis-server", "valkey-server")
+	if err != nil {
+		return err
+	}
+	addr, err := peer.FreeAddr()
+	if err != nil {
+		return err
+	}
+	p, err := peer.Start(ctx, b.dir, "redis", addr, bin, "--bind", "127.0.0.1", "--port", peer.Port(addr), "--dir", b.dir, "--save", "", "--appendonly", "no")
+	if err != nil {
+		return err
+	}
+	b.defers(p.Stop)
+	r, err := startRelay(addr)
+	if err != nil {
+		return err
+	}
+	b.defers(r.close)
+	s := &subject{name: "redis", workers: workers, relays: []*relay{r}}
+	var ids []session.ID
+	for i, at := range []string{addr, r.addr()} {
+		store, err := redisstore.Open(ctx, "redis://"+at+"/0", nil)
+		if err != nil {
+			return err
+		}
+		b.defers(func() { _ = store.Close() })
+		ops, mine, err := storeOps(ctx, store, workers)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			s.op, ids = ops, mine
+		} else {
+			s.relayed = ops
+		}
+	}
+	b.add(s)
+
+	raw, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
+	if err != nil {
+		return err
+	}
+	b.defers(raw.Close)
+	rec := record(encoded)
+	value, script := string(session.AppendRecord(nil, &rec)), rueidis.NewLuaScript(rawScript)
+	head := fmt.Sprintf("%d 1.1 %d 0123456789abcdef", rec.Expires.UnixMilli(), rec.Seen.UnixMilli())
+	b.add(&subject{name: "rueidis", workers: workers, op: map[string]func(context.Context, int) error{
+		"load": func(ctx context.Context, w int) error {
+			m, err := raw.Do(ctx, raw.B().Hgetall().Key("belay:s:{"+ids[w].Key()+"}").Build()).AsStrMap()
+			if err == nil && len(m) < 2 {
+				err = fmt.Errorf("a session of %d fields", len(m))
+			}
+			return err
+		},
+		"update": func(ctx context.Context, w int) error {
+			return script.Exec(ctx, raw, []string{"raw:" + strconv.Itoa(w)},
+				[]string{head, value, strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)}).Error()
+		},
+	}})
+	b.sized = append(b.sized, sized{name: "redis", what: "server", open: func(ctx context.Context) (session.Store, func(), error) {
+		if _, err := command(addr, "FLUSHALL"); err != nil {
+			return nil, nil, err
+		}
+		store, err := redisstore.Open(ctx, "redis://"+addr+"/0", nil)
+		return store, func() { _ = store.Close() }, err
+	}, used: func(context.Context) (int64, error) {
+		text, err := command(addr, "INFO memory")
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(text, "used_memory:")
+		line, _, _ := strings.Cut(rest, "\r")
+		return strconv.ParseInt(line, 10, 64)
+	}})
+	return nil
+}
+
+// command sends a line, and returns the answer, of one line or of one string.
+func command(addr, line string) (string, error) {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(c, "%s\r\n", line); err != nil {
+		return "", err
+	}
+	in := bufio.NewReader(c)
+	first, err := in.ReadString('\n')
+	if err != nil || !strings.HasPrefix(first, "$") {
+		return first, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(first[1:]))
+	if err != nil {
+		return "", err
+	}
+	body := make([]byte, n)
+	for read := 0; read < n; {
+		k, err := in.Read(body[read:])
+		if err != nil {
+			return "", err
+		}
+		read += k
+	}
+	return string(body), nil
+}
