@@ -65,6 +65,9 @@ func (m *Manager) raiseEpoch(ctx context.Context, owner string) (uint64, error) 
 // revokeCarried revokes all sessions of an owner that clients carry, but one.
 func (m *Manager) revokeCarried(ctx context.Context, owner string, r *revocation) error {
 	s := r.exceptSession
+	if s != nil && (s.e == nil || s.m != m) {
+		s = nil // of a request without the middleware, or another Manager's
+	}
 	switch {
 	case !r.only.IsZero():
 		return fmt.Errorf("session: revoke: sessions in cookies are not listed: %w", errors.ErrUnsupported)

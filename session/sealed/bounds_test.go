@@ -6,6 +6,7 @@ package sealed_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -249,6 +250,36 @@ func TestCookies_a_commit_that_fails_is_one_clean_error(t *testing.T) {
 	}
 	if get(u, s, name) != "Ann" || get(u, s, balance) != 1 || get(u, s, blob) != "" {
 		t.Errorf("%q %d %d: something was changed", get(u, s, name), get(u, s, balance), len(get(u, s, blob)))
+	}
+}
+
+// A session that is not one of ours excepts nothing, and does no harm.
+func TestCookies_revocation_with_a_foreign_session(t *testing.T) {
+	t.Parallel()
+	store := memory(t)
+	s := newSite(t, store, session.Options{MaxStale: 1})
+	u := newUser(t)
+	u.must(s, login("42"))
+	outside, err := s.m.Get(t.Context()) // no middleware
+	if err == nil {
+		t.Error("a session without the middleware")
+	}
+	if _, err := s.m.Revoke(t.Context(), "42", session.Except(outside)); err != nil {
+		t.Error(err)
+	}
+	if got := owner(u, s); got != "" {
+		t.Errorf("revoked, he is %q", got)
+	}
+	// After the header no new cookie can be sent: nothing is revoked.
+	u.must(s, login("42"))
+	u.send(s, func(ctx context.Context, w http.ResponseWriter, sess *session.Session) {
+		fmt.Fprint(w, "…")
+		if _, err := s.m.Revoke(ctx, "42", session.Except(sess)); !errors.Is(err, session.ErrHeaderSent) {
+			t.Errorf("after the header: %v", err)
+		}
+	})
+	if owner(u, s) != "42" {
+		t.Error("a revocation that failed logged somebody out")
 	}
 }
 
