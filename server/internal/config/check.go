@@ -4,9 +4,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -100,7 +103,9 @@ func (c *checker) routes() {
 			c.d.fail(c.d.marks["pools"], "there are %d pools, and no routes; list which requests go to which pool, under routes", len(pools))
 		}
 		if len(pools) == 1 {
-			c.cfg.Routes = []Route{{Path: "/", Pool: pools[0]}}
+			all := Route{Pool: pools[0]}
+			defaults(reflect.ValueOf(&all).Elem())
+			c.cfg.Routes = []Route{all}
 		}
 		return
 	}
@@ -119,6 +124,7 @@ func (c *checker) routes() {
 			c.fail(name, "host and path are those of %s too; each route needs its own", first)
 		}
 		seen[pattern] = name
+		c.pages(r, name+".error_pages")
 		switch at := name + ".pool"; {
 		case c.has(at) && !slices.Contains(pools, r.Pool):
 			c.fail(at, "there is no pool %q; there are %s", r.Pool, strings.Join(pools, ", "))
@@ -127,5 +133,27 @@ func (c *checker) routes() {
 		case r.Pool == "" && !c.d.bad[at] && len(pools) > 1:
 			c.fail(name, "pool is missing; name one of %s", strings.Join(pools, ", "))
 		}
+	}
+}
+
+// pages reads the gateway's own answers.
+func (c *checker) pages(r *Route, name string) {
+	r.Pages = make(map[int]Page, len(r.ErrorPages))
+	for status, file := range r.ErrorPages {
+		at := fmt.Sprintf("%s.%d", name, status)
+		if !c.has(at) {
+			continue
+		}
+		if status < 400 || status > 599 {
+			c.fail(at, "%d is not the status of an error; write one from 400 to 599", status)
+			continue
+		}
+		body, err := readFile(beside(c.d.path, file))
+		if err != nil {
+			c.fail(at, "%v; name a file that can be read", err)
+			continue
+		}
+		kind := map[string]string{".html": "text/html; charset=utf-8", ".htm": "text/html; charset=utf-8", ".json": "application/json"}[filepath.Ext(file)]
+		r.Pages[status] = Page{cmp.Or(kind, "text/plain; charset=utf-8"), body}
 	}
 }

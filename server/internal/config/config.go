@@ -21,8 +21,12 @@ type Config struct {
 	AccessLog string `key:"access_log" default:"stderr" is:"log" example:"/var/log/belay/access.log"`
 	// Where spans of requests go; left out, there are none. Read when the process starts.
 	Traces *Traces `key:"traces"`
-	// Networks whose `X-Forwarded-*` are believed and appended to.
+	// Share of the requests that went well to write into the access log; the others (status 400 and up, retried, cut off) always are.
+	AccessLogSample float64 `key:"access_log_sample" default:"1" min:"0.0001" max:"1" example:"0.01"`
+	// Networks of proxies whose `X-Forwarded-*` are believed and appended to, or `Forwarded` where there is no `X-Forwarded-For`.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" example:"[10.0.0.0/8]"`
+	// Send `Forwarded` (RFC 7239) to the servers beside `X-Forwarded-*`.
+	Forwarded bool `key:"forwarded" default:"false" example:"true"`
 	// What to do with which request; left out, everything goes to the only pool.
 	Routes []Route `key:"routes"`
 	// Groups of app servers, each under its name.
@@ -102,19 +106,4 @@ type Admin struct {
 	Address string `key:"address" need:"write host:port, like 127.0.0.1:8081" is:"address" example:"127.0.0.1:8081"`
 	// Let the address be other than loopback; the API has no password.
 	AllowRemote bool `key:"allow_remote" default:"false" example:"true"`
-}
-
-// Route says what to do with the requests for a host and a path. The most exact
-// host wins, then the longest path.
-type Route struct {
-	// Host the request must be for: a name, or `*.example.com` for all names below it; left out, any.
-	Host string `key:"host" is:"host" example:"shop.example.com"`
-	// Beginning of the path, in whole segments: `/api` is for `/api` and `/api/cart`, not for `/apis`.
-	Path string `key:"path" default:"/" is:"path" example:"/api"`
-	// Pool that serves it; left out, the only one.
-	Pool string `key:"pool" example:"shop"`
-	// As in the pool, for this route; left out, the pool's.
-	Timeout time.Duration `key:"timeout" min:"1ms" example:"2m"`
-	// As in the pool, for this route; left out, the pool's.
-	Patience time.Duration `key:"patience" min:"1ms" example:"1s"`
 }

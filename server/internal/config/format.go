@@ -6,9 +6,11 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +26,7 @@ var formats = map[string]func(string) string{
 	"cookie":  badCookie,
 	"log":     badLog,
 	"host":    badHost,
+	"rule":    badRule,
 
 	"url":      badURL,
 	"route":    badRoute,
@@ -176,6 +179,19 @@ func badValue(s string) string {
 func badURL(s string) string {
 	if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Sprintf("%q is not a URL; write it whole, like http://127.0.0.1:4318/v1/traces", s)
+	}
+	return ""
+}
+
+// badRule checks a name that a rule for headers may change.
+func badRule(s string) string {
+	switch name := http.CanonicalHeaderKey(s); {
+	case !isToken(s):
+		return fmt.Sprintf("%q is not the name of a header field; use letters, digits and -", s)
+	case slices.Contains([]string{
+		"Connection", "Content-Length", "Transfer-Encoding", "Trailer", "Te", "Upgrade", "Keep-Alive", "Host", "Expect", "Proxy-Connection",
+	}, name), strings.HasPrefix(name, "Belay-"):
+		return fmt.Sprintf("%s is written by the gateway, and cannot be changed", name)
 	}
 	return ""
 }

@@ -70,6 +70,10 @@ func files(v reflect.Value, f func(string)) {
 				for i := range field.Len() {
 					f(field.Index(i).String())
 				}
+			case s.tag.Get("files") != "":
+				for _, k := range field.MapKeys() {
+					f(field.MapIndex(k).String())
+				}
 			default:
 				files(field, f)
 			}

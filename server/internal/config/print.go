@@ -40,8 +40,11 @@ func (p *printer) value(key string, v reflect.Value, depth int, tag reflect.Stru
 	case v.Kind() == reflect.Pointer && !v.IsNil():
 		p.value(key, v.Elem(), depth, tag)
 	case isStruct:
-		p.line(depth, "%s:", key)
-		p.structure(v, depth+1)
+		var q printer
+		if q.structure(v, depth+1); q.Len() > 0 {
+			p.line(depth, "%s:", key)
+			p.Write(q.Bytes())
+		}
 	case v.Kind() == reflect.Slice && v.Len() > 0 && v.Type().Elem().Kind() == reflect.Struct && v.Type().Elem() != prefixType:
 		p.line(depth, "%s:", key)
 		p.list(v, depth+1, tag.Get("named") != "")

@@ -5,13 +5,23 @@ package gateway
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
+
+// well reports whether there is nothing about the request that an operator
+// would want to see.
+func (x *exchange) well() bool {
+	return x.status < 400 && !x.cut && len(x.retries) == 0
+}
 
 // log writes the line of one request. Never cookies, never the query: both may
 // hold secrets.
 func (x *exchange) log() {
-	if x.g.access == nil {
+	if x.g.access == nil || x.now.log.Off {
+		return
+	}
+	if s := x.now.log.Sample; s > 0 && s < 1 && x.well() && rand.Float64() >= s {
 		return
 	}
 	client := ""

@@ -19,9 +19,14 @@ import (
 // interim passes on a 1xx answer.
 func (x *exchange) interim(resp *http.Response) {
 	h := x.w.Header()
+	last := h["Connection"] // for the final answer
 	copyAnswerHeader(h, resp.Header)
+	x.sending()
 	x.w.WriteHeader(resp.StatusCode)
 	clear(h)
+	if last != nil {
+		h["Connection"] = last
+	}
 }
 
 // answer passes on the answer of server i. It reports false if the library
@@ -45,6 +50,7 @@ func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
 	}
 	x.head(i, resp)
 	x.status, x.outcome = resp.StatusCode, "answered"
+	x.sending()
 	x.w.WriteHeader(resp.StatusCode)
 	err := x.copyBody(a, resp)
 	upErr := x.finishUpload(err == nil)
@@ -93,6 +99,7 @@ func (x *exchange) head(i int, resp *http.Response) {
 		h["Content-Type"] = nil // what the app left out is not ours to guess
 	}
 	x.stick(h, i)
+	x.site.cfg.Response.apply(h)
 	if len(resp.Trailer) > 0 {
 		for name := range resp.Trailer {
 			h.Add("Trailer", name)
@@ -167,22 +174,18 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 		return nil
 	}
 	if to, ok := x.w.(readerFrom); ok && a.conn != nil && resp.ContentLength >= spliceFrom && x.r.TLS == nil && x.r.ProtoMajor == 1 && a.conn.CanSplice() {
-		n, fromServer, err := a.conn.Splice(to, resp.ContentLength)
-		x.bytes += n
-		if err != nil && !fromServer {
-			err = errClient
-		}
-		return err
+		return x.splice(a, to, resp.ContentLength)
 	}
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
-	flush := http.NewResponseController(x.w).Flush
+	flush := x.rc.Flush
 	if !a.link.Pending() && flush() != nil {
 		return errClient
 	}
 	for {
 		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
+			x.sending()
 			m, werr := x.w.Write(buf[:n])
 			x.bytes += int64(m)
 			if werr != nil {
@@ -201,6 +204,24 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 	}
 }
 
+// spliceStep is how much the client may take his time for at once.
+const spliceStep = 8 << 20
+
+func (x *exchange) splice(a *attempt, to readerFrom, length int64) error {
+	for x.bytes < length {
+		x.sending()
+		n, fromServer, err := a.conn.Splice(to, min(length-x.bytes, spliceStep))
+		x.bytes += n
+		if err != nil && !fromServer {
+			err = errClient
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // uploadLinger is how long an upload may go on after the end of the answer. One
 // that the server has read to its end is through in no time.
 const uploadLinger = 50 * time.Millisecond
@@ -213,7 +234,7 @@ func (x *exchange) finishUpload(ok bool) error {
 		return nil
 	}
 	if ok {
-		_ = http.NewResponseController(x.w).Flush()
+		_ = x.rc.Flush()
 		t := time.NewTimer(uploadLinger)
 		defer t.Stop()
 		select {

@@ -27,6 +27,15 @@ type Config struct {
 	// TunnelGrace is how long upgraded connections go on after a reload that took
 	// away their route or their server.
 	TunnelGrace time.Duration
+	// Forwarded sends the field of RFC 7239 beside X-Forwarded-*.
+	Forwarded bool
+	Log       Log
+}
+
+// Log says which requests get a line in the access log.
+type Log struct {
+	Off    bool
+	Sample float64 // share of those that went well; the others always do. 0: all
 }
 
 // Route says what to do with the requests for a host and a path.
@@ -35,6 +44,15 @@ type Route struct {
 	Pool     string
 	Timeout  time.Duration // 0: that of the pool
 	Patience time.Duration // 0: that of the pool
+
+	Limits
+	MaxBody       int64         // of a request; 0: no limit
+	BodyTimeout   time.Duration // longest wait for the next byte of a body; 0: no limit
+	SendTimeout   time.Duration // longest wait for the client to take the next bytes; 0: no limit
+	ReplacePrefix *string       // what servers get instead of Path; nil: the same
+	Request       HeaderRules   // for what servers get
+	Response      HeaderRules   // for what clients get
+	Pages         map[int]Page  // of the gateway's own answers, by status
 }
 
 // Pool is a group of servers.

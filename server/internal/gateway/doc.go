@@ -6,7 +6,7 @@
 // dies or falls silent, it moves the request to another one as soon as that
 // cannot do harm.
 //
-// It composes balance, health, upstream and clientip, which do not know each
+// It composes route, limit, balance, health, upstream and clientip, which do not know each
 // other. It never opens a listener and never reads a file.
 //
 // A request that was sent may still take effect on a server that looks dead, so

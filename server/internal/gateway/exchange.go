@@ -23,6 +23,10 @@ type exchange struct {
 	site   *site
 	p      *pool // of the site
 	w      http.ResponseWriter
+	rc     *http.ResponseController // of w
+	now    *snapshot
+	leave  func()      // gives back what admit took; nil: nothing
+	body   *clientBody // nil: none
 	r      *http.Request
 	ctx    context.Context //nolint:containedctx // that of r
 	start  time.Time
@@ -53,18 +57,21 @@ type exchange struct {
 
 // ServeHTTP sends the request to a server and its answer to the client.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{g: g, w: w, r: r, ctx: r.Context(), start: time.Now()}
-	defer x.finish()
 	now := g.now.Load()
-	x.client = now.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"])
+	x := &exchange{g: g, w: w, rc: http.NewResponseController(w), now: now, r: r, ctx: r.Context(), start: time.Now()}
+	defer x.finish()
+	x.client = now.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"], r.Header["Forwarded"])
 	i, ok := now.table.Find(r.Host, r.URL.Path)
 	if !ok {
 		x.refuse(&refusal{status: http.StatusNotFound, outcome: "no_route", text: "Nothing is served here under this host and path."})
 		return
 	}
 	x.site, x.p = &now.sites[i], now.sites[i].p
-	x.p.budget.Request(x.start)
 	x.g.tracer.begin(x)
+	if !x.admit() {
+		return
+	}
+	x.p.budget.Request(x.start)
 	if !x.prepare() {
 		return
 	}
@@ -90,6 +97,9 @@ func (x *exchange) on(i int) bool {
 // finish writes the log, whatever happened.
 func (x *exchange) finish() {
 	x.msg.free()
+	if x.leave != nil {
+		x.leave()
+	}
 	x.log()
 	x.g.metrics.request(x)
 	x.g.tracer.end(x)
@@ -108,6 +118,12 @@ func (x *exchange) prepare() bool {
 		x.refuse(&refusal{status: http.StatusNotImplemented, outcome: "not_a_path", text: "This gateway does not tunnel: ask for a path."})
 		return false
 	}
+	if by := x.site.cfg.ReplacePrefix; by != nil && target != "*" {
+		target = replacePrefix(target, r.URL, x.site.cfg.Path, *by)
+	}
+	if !x.limitBody() {
+		return false
+	}
 	cookies := r.Header["Cookie"]
 	cookies = x.bind(cookies)
 	if err := x.msg.readBody(r); err != nil {
@@ -117,9 +133,9 @@ func (x *exchange) prepare() bool {
 	if u := x.msg.upload; u != nil {
 		u.Trailer = r.Trailer
 		// Else the server would swallow the body before the answer's first byte.
-		_ = http.NewResponseController(x.w).EnableFullDuplex()
+		_ = x.rc.EnableFullDuplex()
 	}
-	x.msg.writeHead(make([]byte, 0, 1024), r, target, x.client, cookies)
+	x.writeHead(make([]byte, 0, 1024), target, cookies)
 	return true
 }
 
@@ -239,6 +255,9 @@ func (x *exchange) lost(i int, a *attempt, sent bool, err error) bool {
 		x.p.observe(i, true, time.Since(a.sent))
 	}
 	switch {
+	case x.body.why() != nil: // net/http ends the context with the read that failed
+		x.badBody()
+		return true
 	case x.ctx.Err() != nil:
 		x.gone()
 		return true
@@ -366,7 +385,7 @@ func (x *exchange) stopUpload() error {
 	default:
 		// The goroutine may wait for the client: nothing else reaches it there.
 		x.w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(x.w).SetReadDeadline(longAgo)
+		x.body.stop()
 		<-u.Done()
 		return nil // we broke it off ourselves
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // HeaderOutcome is set to "unknown" on the gateway's own error answers when the
@@ -22,6 +23,8 @@ type refusal struct {
 	text    string
 	outcome string // for the log
 	unknown bool   // the request may have taken effect
+
+	wait time.Duration // for Retry-After; 0: a second, where that makes sense
 }
 
 func unknown(status int, text, outcome string) *refusal {
@@ -32,22 +35,29 @@ func unknown(status int, text, outcome string) *refusal {
 }
 
 func (x *exchange) refuse(f *refusal) {
+	x.sending()
 	h := x.w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	page := Page{Type: "text/plain; charset=utf-8", Body: f.text + "\n"}
+	if x.site != nil {
+		x.site.cfg.Response.apply(h)
+		if own, ok := x.site.cfg.Pages[f.status]; ok {
+			page = own
+		}
+	}
+	h.Set("Content-Type", page.Type)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	if f.unknown {
 		h.Set(HeaderOutcome, "unknown")
 	}
-	if f.status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
+	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {
+		h.Set("Retry-After", strconv.Itoa(max(1, int((f.wait+time.Second-1)/time.Second))))
 	}
-	text := f.text + "\n"
-	h.Set("Content-Length", strconv.Itoa(len(text)))
+	h.Set("Content-Length", strconv.Itoa(len(page.Body)))
 	x.status, x.outcome = f.status, f.outcome
 	x.w.WriteHeader(f.status)
 	if x.r.Method != http.MethodHead {
-		n, _ := io.WriteString(x.w, text)
+		n, _ := io.WriteString(x.w, page.Body)
 		x.bytes = int64(n)
 	}
 }
@@ -66,12 +76,3 @@ func (x *exchange) noServer() {
 
 // gone ends an exchange whose client has left.
 func (x *exchange) gone() { x.status, x.outcome, x.cut = statusGone, "client_gone", true }
-
-func (x *exchange) badBody() {
-	if x.ctx.Err() != nil {
-		x.gone()
-		return
-	}
-	x.w.Header().Set("Connection", "close") // where the next request would begin is unknown
-	x.refuse(&refusal{status: http.StatusBadRequest, outcome: "bad_body", text: "The body of the request is malformed or was cut off."})
-}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/belay-ha/belay/server/internal/gateway/clientip"
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
@@ -113,7 +112,8 @@ func target(r *http.Request) (string, error) {
 }
 
 // writeHead builds the head. cookies are the Cookie lines without our own.
-func (m *message) writeHead(buf []byte, r *http.Request, target string, c clientip.Client, cookies []string) {
+func (x *exchange) writeHead(buf []byte, target string, cookies []string) {
+	r, c, m, rules := x.r, &x.client, &x.msg, &x.site.cfg.Request
 	b := append(buf[:0], r.Method...)
 	b = append(append(append(b, ' '), target...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, r.Host...), "\r\n"...)
@@ -127,9 +127,12 @@ next:
 		case name == "Cookie":
 			values = cookies
 		case forwarded(spelled):
-			if !c.Trusted || spelled == "X-Forwarded-For" {
+			if !c.Trusted || spelled == "X-Forwarded-For" || spelled == "Forwarded" && x.now.forwarded {
 				continue
 			}
+		}
+		if rules.drops(spelled) {
+			continue
 		}
 		for _, d := range drop {
 			if d == name {
@@ -142,24 +145,37 @@ next:
 			}
 		}
 	}
-	if c.ForwardedFor != "" {
-		b = field(b, "X-Forwarded-For", c.ForwardedFor)
-	}
-	if !c.Trusted || r.Header["X-Forwarded-Proto"] == nil {
-		proto := "http"
-		if r.TLS != nil {
-			proto = "https"
-		}
-		b = field(b, "X-Forwarded-Proto", proto)
-	}
-	if (!c.Trusted || r.Header["X-Forwarded-Host"] == nil) && r.Host != "" {
-		b = field(b, "X-Forwarded-Host", r.Host)
-	}
+	b = rules.write(x.forwardedFields(b))
 	if proto := upgrade(r.Header); proto != "" {
 		b = field(b, "Connection", "Upgrade")
 		b = field(b, "Upgrade", proto)
 	}
 	m.head = m.framing(b, r)
+}
+
+// forwardedFields tells the server who the client is and what it asked for.
+func (x *exchange) forwardedFields(b []byte) []byte {
+	r, c, rules := x.r, &x.client, &x.site.cfg.Request
+	add := func(name, value string) {
+		if value != "" && !rules.drops(name) {
+			b = field(b, name, value)
+		}
+	}
+	add("X-Forwarded-For", c.ForwardedFor)
+	proto := "http"
+	if r.TLS != nil {
+		proto = "https"
+	}
+	if !c.Trusted || r.Header["X-Forwarded-Proto"] == nil {
+		add("X-Forwarded-Proto", proto)
+	}
+	if !c.Trusted || r.Header["X-Forwarded-Host"] == nil {
+		add("X-Forwarded-Host", r.Host)
+	}
+	if x.now.forwarded {
+		add("Forwarded", c.Forwarded(r.Header["Forwarded"], proto, r.Host))
+	}
+	return b
 }
 
 func (m *message) framing(b []byte, r *http.Request) []byte {

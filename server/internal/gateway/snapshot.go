@@ -21,19 +21,24 @@ type snapshot struct {
 	pools []*pool
 	trust clientip.Trust
 	grace time.Duration // of tunnels that a reload took the ground from
+
+	forwarded bool
+	log       Log
 }
 
 // site is a route with what it leads to.
 type site struct {
-	name string // for log and metrics
-	p    *pool
-	t    timing
+	name  string // for log and metrics
+	p     *pool
+	t     timing
+	cfg   *Route
+	guard *guard // nil: no limits
 }
 
 // newSnapshot builds what cfg says, with the pools and servers of old (nil: none)
 // that did not change.
 func newSnapshot(g *Gateway, cfg *Config, old *snapshot) *snapshot {
-	s := &snapshot{trust: cfg.TrustedProxies, grace: cfg.TunnelGrace}
+	s := &snapshot{trust: cfg.TrustedProxies, grace: cfg.TunnelGrace, forwarded: cfg.Forwarded, log: cfg.Log}
 	byName := make(map[string]*pool, len(cfg.Pools))
 	for i := range cfg.Pools {
 		p := newPool(g, &cfg.Pools[i], longestPatience(cfg, &cfg.Pools[i]), old)
@@ -41,11 +46,12 @@ func newSnapshot(g *Gateway, cfg *Config, old *snapshot) *snapshot {
 		byName[p.cfg.Name] = p
 	}
 	patterns := make([]route.Pattern, len(cfg.Routes))
-	for i, r := range cfg.Routes {
+	for i := range cfg.Routes {
+		r := &cfg.Routes[i]
 		p := byName[r.Pool]
 		patterns[i] = r.Pattern
 		s.sites = append(s.sites, site{
-			name: r.String(), p: p,
+			name: r.String(), p: p, cfg: r, guard: newGuard(r.String(), r.Limits, old),
 			t: timing{
 				patience: cmp.Or(r.Patience, p.cfg.Patience), probe: p.cfg.Probe,
 				skew: p.cfg.ClockSkew, timeout: cmp.Or(r.Timeout, p.cfg.Timeout),
