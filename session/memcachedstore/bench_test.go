@@ -17,7 +17,7 @@ import (
 // chunks in use, by the number of sessions.
 func BenchmarkBytesPerSession(b *testing.B) {
 	const sessions = 5000
-	for _, size := range []int{512, 1024, 1740, 2048, 4096} {
+	for _, size := range []int{512, 1024, 1680, 1740, 2048, 4096} {
 		b.Run(fmt.Sprint("value_", size), func(b *testing.B) {
 			g := startGroup(b, 1, "-m", "256")
 			s := open(b, g.url(), patiently())
