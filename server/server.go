@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,7 +63,8 @@ type Server struct {
 	cfg Config
 	o   Options
 
-	change sync.Mutex // held while something changes, before mu
+	read   [sha256.Size]byte // digest of the files when New got what was in them
+	change sync.Mutex        // held while something changes, before mu
 	mu     sync.Mutex
 	run    *running // nil: not running, or another process has taken over
 }
@@ -88,6 +90,7 @@ func New(cfg *Config, opts *Options) (*Server, error) {
 	if s.o.Listen == nil {
 		s.o.Listen = edge.Listen
 	}
+	s.read = digest(cfg.Files())
 	return s, nil
 }
 

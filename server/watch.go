@@ -33,9 +33,8 @@ func (s *Server) watch(ctx context.Context, r *running) {
 	_, cfg := s.running()
 	files := cfg.Files()
 	follow(w, files)
-	seen := digest(files)
-	timer := time.NewTimer(settle)
-	timer.Stop()
+	seen := s.read
+	timer := time.NewTimer(settle) // for what changed since it was read
 	for {
 		select {
 		case <-ctx.Done():
