@@ -139,8 +139,22 @@ func (s *Store) transaction(ctx context.Context, h *host, f func(tx *sql.Tx) err
 		return err
 	}
 	if err := f(tx); err != nil {
-		_ = tx.Rollback() // what it says adds nothing
+		_ = ended(ctx, tx.Rollback) // what it says adds nothing
 		return err
 	}
-	return tx.Commit()
+	return ended(ctx, tx.Commit)
+}
+
+// ended waits for the end of a transaction, which knows no context, for as long as
+// the call may take: some drivers wait for the answer of a silent server until
+// their connection breaks. The outcome is not known then.
+func ended(ctx context.Context, end func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- end() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

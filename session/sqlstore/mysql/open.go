@@ -28,6 +28,7 @@ const (
 	defaultConns   = 16
 	defaultConnect = 2 * time.Second
 	idleFor        = 5 * time.Minute
+	defaultSilence = 30 * time.Second
 )
 
 // Open takes a DSN of the driver, like
@@ -60,6 +61,14 @@ func Open(dsn string, opts *Options) (*sqlstore.Database, error) {
 			c.Timeout = o.ConnectTimeout
 		case c.Timeout == 0:
 			c.Timeout = defaultConnect
+		}
+		// The driver ends a transaction without a look at any deadline: this bounds
+		// for how long a silent server keeps the connection.
+		if c.ReadTimeout == 0 {
+			c.ReadTimeout = defaultSilence
+		}
+		if c.WriteTimeout == 0 {
+			c.WriteTimeout = defaultSilence
 		}
 		if c.Params["sql_mode"] == "" {
 			if c.Params == nil {
