@@ -106,6 +106,21 @@ pools: {shop: {servers: [{name: app1, address: %q}], sticky: {}}}
 		t.Errorf("%q, %v", msg, err)
 	}
 
+	scraped, err := http.Get("http://" + api + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scraped.Body.Close()
+	metrics, _ := io.ReadAll(scraped.Body)
+	for _, want := range []string{
+		`belay_gateway_requests_total{pool="shop",server="app1",status="2xx"} 3`,
+		`belay_gateway_server_state{pool="shop",server="app1",state="up"} 1`, "go_goroutines",
+	} {
+		if !strings.Contains(string(metrics), want) {
+			t.Errorf("no %s in /metrics", want)
+		}
+	}
+
 	resp, err := http.Get("http://" + api + "/v1/servers")
 	if err != nil {
 		t.Fatal(err)

@@ -199,3 +199,15 @@ func (e *tunnelEnd) alive() bool {
 	s, err := e.br.ReadString('\n')
 	return err == nil && s == "ping\n"
 }
+
+// A server that joins a running pool is cold.
+func TestReloadStartsNewServersSlowly(t *testing.T) {
+	slow := func(c *gateway.Config) { c.Pools[0].Sticky, c.Pools[0].Balance.SlowStart = nil, 10*time.Second }
+	run(t, 2, func(c *gateway.Config, _ []*app) { slow(c); without("app2")(c) }, func(w *world) {
+		time.Sleep(time.Second)
+		w.reload(slow)
+		if a, b := w.state("app1"), w.state("app2"); a != "up" || b != "starting" {
+			w.Errorf("app1 is %s, app2 is %s", a, b)
+		}
+	})
+}
