@@ -29,6 +29,7 @@ type target struct {
 	form   form
 	option rueidis.ClientOption
 	name   string // for errors: no user, no password
+	master string // as sentinels call it
 }
 
 const want = "want redis://user:password@host:6379/0, redis+sentinel://user:password@host:26379,host:26379/master/0 or redis+cluster://user:password@host:6379,host:6379; rediss… for TLS"
@@ -119,7 +120,7 @@ func parseMany(scheme, kind, rest string) (target, error) {
 		}
 		t.option.SelectDB = n
 	}
-	t.option.Sentinel.MasterSet = master
+	t.master = master
 	t.name = "master " + master + " of sentinels " + t.name
 	return t, nil
 }

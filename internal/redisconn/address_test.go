@@ -4,6 +4,7 @@
 package redisconn
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -33,9 +34,9 @@ func TestAddresses(t *testing.T) {
 			continue
 		}
 		o := got.option
-		if got.form != c.form || !slices.Equal(o.InitAddress, c.addrs) || o.Sentinel.MasterSet != c.master ||
+		if got.form != c.form || !slices.Equal(o.InitAddress, c.addrs) || got.master != c.master ||
 			o.SelectDB != c.db || o.Username != c.user || (o.TLSConfig != nil) != c.tls {
-			t.Errorf("%s: form %d, %q, master %q, db %d, user %q, TLS %v", c.address, got.form, o.InitAddress, o.Sentinel.MasterSet, o.SelectDB, o.Username, o.TLSConfig != nil)
+			t.Errorf("%s: form %d, %q, master %q, db %d, user %q, TLS %v", c.address, got.form, o.InitAddress, got.master, o.SelectDB, o.Username, o.TLSConfig != nil)
 		}
 		if c.user != "" && !strings.Contains(o.Password, "cret") {
 			t.Errorf("%s: the password is gone", c.address)
@@ -69,6 +70,31 @@ func TestOldVersionIsNamed(t *testing.T) {
 		}
 		if err != nil && (!strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "6.2") || !strings.Contains(err.Error(), "host:1")) {
 			t.Errorf("version %q: %v", text, err)
+		}
+	}
+}
+
+func TestOneStaleSentinelIsNotBelieved(t *testing.T) {
+	gone := opinion{err: errors.New("gone")}
+	before, after := opinion{addr: "a:1", epoch: 3}, opinion{addr: "b:1", epoch: 4}
+	for name, c := range map[string]struct {
+		opinions []opinion
+		seen     uint64
+		want     string
+	}{
+		"all_agree":                         {[]opinion{before, before, before}, 3, "a:1"},
+		"one_is_stale":                      {[]opinion{before, after, after}, 3, "b:1"},
+		"one_knows_of_a_later_fail_over":    {[]opinion{before, before, after}, 3, "b:1"},
+		"one_is_gone":                       {[]opinion{gone, after, after}, 4, "b:1"},
+		"two_are_gone":                      {[]opinion{gone, gone, after}, 3, ""},
+		"those_that_answer_are_stale":       {[]opinion{before, before, gone}, 4, ""},
+		"none_answers":                      {[]opinion{gone, gone, gone}, 0, ""},
+		"the_only_one_named_in_the_address": {[]opinion{after}, 0, "b:1"},
+		"half_is_no_majority":               {[]opinion{after, gone}, 0, ""},
+	} {
+		got, _, err := decide(c.opinions, c.seen)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, c.want)
 		}
 	}
 }

@@ -36,6 +36,13 @@ type Conn struct {
 	target
 	opts Options
 
+	// Of the form sentinel.
+	sentinels *sentinels
+	addr      string             // of the master; follow's
+	kick      chan struct{}      // look again
+	unfollow  context.CancelFunc // ends follow
+	following sync.WaitGroup
+
 	mu        sync.Mutex
 	client    rueidis.Client
 	closed    bool
@@ -69,22 +76,14 @@ func Open(ctx context.Context, address string, opts *Options) (*Conn, error) {
 		defer cancel()
 	}
 	t.tune(o)
-	c := &Conn{target: t, opts: o}
+	c := &Conn{target: t, opts: o, kick: make(chan struct{}, 1)}
 	option := t.option
 	if d, ok := ctx.Deadline(); ok {
 		option.Dialer.Timeout = min(option.Dialer.Timeout, max(time.Millisecond, time.Until(d)))
 	}
-	client, err := rueidis.NewClient(option)
+	client, err := c.connect(ctx, option)
 	if err != nil {
-		if client != nil {
-			client.Close()
-		}
-		switch timeout, _ := errors.AsType[net.Error](err); {
-		case option.TLSConfig == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-			err = fmt.Errorf("the server closes the connection: perhaps it wants TLS, an address that begins with rediss: %w", err)
-		case option.TLSConfig != nil && timeout != nil && timeout.Timeout():
-			err = fmt.Errorf("no answer: perhaps the server speaks no TLS, and the address must begin with redis: %w", err)
-		}
+		c.stopFollowing()
 		return nil, fmt.Errorf("redisconn: open: %w", c.explain(err))
 	}
 	c.client = client
@@ -92,7 +91,43 @@ func Open(ctx context.Context, address string, opts *Options) (*Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("redisconn: open: %w", err)
 	}
+	if c.form == sentinel {
+		ctx, cancel := context.WithCancel(context.Background()) // until Close
+		c.unfollow = cancel
+		c.following.Go(func() { c.follow(ctx) })
+	}
 	return c, nil
+}
+
+func (c *Conn) connect(ctx context.Context, option rueidis.ClientOption) (rueidis.Client, error) {
+	if c.form == sentinel {
+		c.sentinels = openSentinels(c.master, option, c.opts)
+		return c.openMaster(ctx)
+	}
+	client, err := rueidis.NewClient(option)
+	if err == nil {
+		return client, nil
+	}
+	if client != nil {
+		client.Close()
+	}
+	switch timeout, _ := errors.AsType[net.Error](err); {
+	case option.TLSConfig == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		err = fmt.Errorf("the server closes the connection: perhaps it wants TLS, an address that begins with rediss: %w", err)
+	case option.TLSConfig != nil && timeout != nil && timeout.Timeout():
+		err = fmt.Errorf("no answer: perhaps the server speaks no TLS, and the address must begin with redis: %w", err)
+	}
+	return nil, err
+}
+
+func (c *Conn) stopFollowing() {
+	if c.unfollow != nil {
+		c.unfollow()
+		c.following.Wait()
+	}
+	if c.sentinels != nil {
+		c.sentinels.close()
+	}
 }
 
 // tune sets what does not depend on the address.
@@ -120,10 +155,9 @@ func (t *target) tune(opts Options) {
 	if o.ClientName == "" {
 		o.ClientName = "belay"
 	}
-	o.Sentinel.Dialer, o.Sentinel.TLSConfig, o.Sentinel.ClientName = o.Dialer, o.TLSConfig, o.ClientName
-	o.Sentinel.Username, o.Sentinel.Password = opts.SentinelUser, opts.SentinelPassword
-	// A message that was missed is made up for.
-	o.Sentinel.TopologyRefreshInterval = topologyEvery
+	if t.form == sentinel {
+		o.ForceSingleClient = true
+	}
 	o.ClusterOption.ShardsRefreshInterval = topologyEvery
 }
 
@@ -138,6 +172,7 @@ func (c *Conn) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	if !done {
+		c.stopFollowing()
 		client.Close()
 	}
 	c.retired.Wait()
@@ -155,23 +190,24 @@ func (c *Conn) current() rueidis.Client {
 func (c *Conn) replace(old rueidis.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.form == cluster || c.client != old || c.closed || c.replacing {
+	switch {
+	case c.form == cluster || c.client != old || c.closed || c.replacing:
+		return
+	case c.form == sentinel:
+		select {
+		case c.kick <- struct{}{}:
+		default:
+		}
 		return
 	}
 	c.replacing = true
 	c.retired.Go(func() {
-		// One server's client is good even if the first dial fails. Sentinels may
-		// have no master to name yet: then the old one stays, and is refused again.
-		fresh, err := rueidis.NewClient(c.option)
-		unwanted := fresh
+		fresh, _ := rueidis.NewClient(c.option) // it is good even if the first dial fails
 		c.mu.Lock()
 		c.replacing = false
-		if fresh != nil && (err == nil || c.form == standalone) && !c.closed {
-			c.client, unwanted = fresh, old
-		}
 		c.mu.Unlock()
-		if unwanted != nil {
-			unwanted.Close()
+		if fresh != nil {
+			c.swap(fresh)
 		}
 	})
 }

@@ -36,14 +36,15 @@ func (c *Conn) explain(err error) error {
 
 // advice is nil if there is none.
 func (c *Conn) advice(err error) error {
-	text := err.Error()
-	if _, ok := rueidis.IsRedisErr(err); !ok {
+	answer, ok := errors.AsType[*rueidis.RedisError](err)
+	if !ok {
 		var plain tls.RecordHeaderError
 		if errors.As(err, &plain) {
 			return errors.New("the server speaks no TLS at this port: the address must begin with redis, not rediss")
 		}
 		return nil
 	}
+	text := answer.Error()
 	for _, a := range []struct{ sign, advice string }{
 		{"WRONGPASS", "user name or password in the address are wrong"},
 		{"NOAUTH", "the server wants a password: put it into the address"},

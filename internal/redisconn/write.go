@@ -65,8 +65,8 @@ func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, a
 // finds its work done.
 func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b rueidis.Builder) rueidis.Completed) (rueidis.RedisResult, error) {
 	limit := c.opts.ReplicaTimeout
-	if d, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(d))
+	if d, ok := ctx.Deadline(); ok { // the answer has to come in time
+		limit = min(limit, time.Until(d)*9/10)
 	}
 	// A silent server takes no more than one try's time.
 	try, cancel := context.WithTimeout(ctx, limit+answerTimeout)

@@ -63,6 +63,9 @@ func (p *Process) Port() int { return p.port }
 // Dir is the server's directory.
 func (p *Process) Dir() string { return p.dir }
 
+// Running is false after Kill, until Restart.
+func (p *Process) Running() bool { return p.cmd != nil }
+
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
 	p.t.Helper()
