@@ -241,7 +241,7 @@ func (f Faults) through(ctx context.Context, store session.Store, h harm, relay 
 	if err := cast.await("during the fault: "+h.name, f.Patience, reached); err != nil {
 		return err
 	}
-	if h.away && !f.Serves && len(f.Servers) == 1 {
+	if h.away && !f.Serves && len(f.Servers) == 1 && f.Servers[0].Addr != "" {
 		if err := pingFails(ctx, f, store); err != nil {
 			return err
 		}

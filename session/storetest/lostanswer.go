@@ -117,6 +117,9 @@ func lostAnswerOps() []lostAnswerOp {
 	}
 }
 
+// lostTimeout is the deadline of a call whose answer is lost: that of a Manager.
+const lostTimeout = 2 * time.Second
+
 // mostAnswers bounds how many answers one call may need.
 const mostAnswers = 16
 
@@ -181,7 +184,11 @@ func (f Faults) loseAnswer(ctx context.Context, op lostAnswerOp, after int, rela
 	}
 	defer restore()
 	ended := make(chan error, 1)
-	go func() { ended <- op.call(ctx, harmed, id, base) }()
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, lostTimeout)
+		defer cancel()
+		ended <- op.call(ctx, harmed, id, base)
+	}()
 	lost, err = f.watch(ctx, op, id, relays, clean, ended)
 	restore() // which resets the connections that lost something
 	if lost {
