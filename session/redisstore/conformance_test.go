@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
@@ -18,6 +19,21 @@ import (
 func TestConformance(t *testing.T) {
 	r := servertest.StartRedis(t)
 	storetest.Run(t, func(t *testing.T) session.Store { return open(t, r.URL(), nil) })
+}
+
+// The same where the servers are several, and writes wait for a replica.
+func TestConformanceOfASentinelGroup(t *testing.T) {
+	t.Parallel()
+	g := servertest.StartGroup(t, servertest.GroupOptions{})
+	s := open(t, sentinelURL(g), &redisstore.Options{Replicas: 1, ReplicaTimeout: 10 * time.Second})
+	storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
+}
+
+func TestConformanceOfACluster(t *testing.T) {
+	t.Parallel()
+	c := servertest.StartCluster(t, 0)
+	s := open(t, clusterURL(c), &redisstore.Options{Replicas: 1, ReplicaTimeout: 10 * time.Second})
+	storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
 }
 
 func TestSessions(t *testing.T) {
