@@ -9,6 +9,7 @@ import (
 
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/compress"
+	"github.com/belay-ha/belay/session/memstore"
 )
 
 func ExampleNew() {
@@ -27,11 +28,16 @@ func ExampleNew() {
 	err = codec.Unmarshal(long, &text)
 	fmt.Println(len(text), err)
 
-	_, err = session.New(nil, &session.Options{Codec: codec}) // with a store, of course
+	store, err := memstore.New(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = session.New(store, &session.Options{Codec: codec})
 	fmt.Println(err)
 	// Output:
 	// "a short text stays as it is"
 	// true
 	// 1200 <nil>
-	// session: New needs a store, but for Options.Carrier
+	// <nil>
 }
