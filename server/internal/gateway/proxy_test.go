@@ -480,7 +480,7 @@ func TestOnlyPathsAreForwarded(t *testing.T) {
 	one(t, echo, func(w *world) {
 		for line, want := range map[string]int{
 			"CONNECT x:443 HTTP/1.1":         501,
-			"PRI * HTTP/2.0":                 501,
+			"PRI * HTTP/2.0":                 400,
 			"OPTIONS * HTTP/1.1":             200,
 			"GET http://x/path?q HTTP/1.1":   200,
 			"GET /%2e%2e/..//\\?#x HTTP/1.1": 200,

@@ -22,7 +22,15 @@ type conns struct {
 	none chan struct{} // closed when n is zero; nil: nobody waits
 }
 
-func (c *conns) state(_ net.Conn, state http.ConnState) {
+func (c *conns) state(nc net.Conn, state http.ConnState) {
+	if s, ok := nc.(*strict); ok {
+		switch state {
+		case http.StateHijacked:
+			s.taken()
+		case http.StateIdle:
+			s.idle()
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch state {

@@ -88,6 +88,9 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if s.o.Proxies != nil {
 		ln = behindProxies(ln, s.o.Proxies, srv.ReadHeaderTimeout)
 	}
+	if s.o.TLS == nil {
+		ln = strictly{ln, s.o.H2C}
+	}
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -56,7 +56,7 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 		"obsolete_folding":      {"GET / HTTP/1.1\r\nHost: x\r\n A: b\r\n\r\n", 400},
 		"two_lengths":           {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
 		"negative_length":       {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400},
-		"unknown_coding":        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
+		"unknown_coding":        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
 		"two_hosts":             {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
 		"no_host":               {"GET / HTTP/1.1\r\n\r\n", 400},
 		"control_byte_in_value": {"GET / HTTP/1.1\r\nHost: x\r\nA: b\x01\r\n\r\n", 400},

@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/belay-ha/belay/internal/framing"
 )
 
 // Watch is asked what to do when a server has been silent until the moment set
@@ -39,10 +41,13 @@ type Conn struct {
 	wakeAt   atomic.Int64 // unix nanoseconds
 	head     int          // bytes that the head may still have; negative: not reading a head
 	released time.Time
+	scan     framing.Scanner
+	over     bool // the answer was read to its end
 }
 
 func newConn(p *Pool, nc net.Conn) *Conn {
 	c := &Conn{pool: p, nc: nc, epoch: time.Now(), head: -1}
+	c.scan.Kind = framing.Answers
 	c.br = bufio.NewReaderSize(connReader{c}, 4096)
 	return c
 }
@@ -50,6 +55,8 @@ func newConn(p *Pool, nc net.Conn) *Conn {
 // Begin starts an exchange under a watch.
 func (c *Conn) Begin(w Watch) {
 	c.watch = w
+	c.scan.Reset()
+	c.over = false
 	c.touch()
 }
 
@@ -86,6 +93,7 @@ func (c *Conn) Release() {
 // ErrAnswer, or are those of the Watch.
 func (c *Conn) Answer(r *http.Request) (*http.Response, error) {
 	c.head = maxHead
+	c.scan.NoBody = r != nil && r.Method == http.MethodHead
 	defer func() { c.head = -1 }()
 	if _, err := c.br.Peek(1); err != nil {
 		return nil, readError(err)
@@ -137,6 +145,9 @@ func (r connReader) Read(p []byte) (int, error) {
 			if c.head > 0 {
 				c.head = max(0, c.head-n)
 			}
+			if err := c.follow(p[:n]); err != nil {
+				return 0, err
+			}
 			return n, nil
 		}
 		if c.watch == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -146,4 +157,18 @@ func (r connReader) Read(p []byte) (int, error) {
 			return 0, giveUp{err}
 		}
 	}
+}
+
+// follow looks at what came, up to the end of the answer: more than that makes
+// Release hang up.
+func (c *Conn) follow(p []byte) error {
+	for len(p) > 0 && !c.over {
+		n, end, err := c.scan.Scan(p)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		c.over = end && (c.scan.Final() || c.scan.Upgrade())
+	}
+	return nil
 }

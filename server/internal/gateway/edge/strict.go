@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"bytes"
+	"io"
+	"net"
+
+	"github.com/belay-ha/belay/internal/framing"
+)
+
+// strictly refuses requests that another server might read differently, before
+// net/http forgives them.
+type strictly struct {
+	net.Listener
+	h2c bool
+}
+
+func (l strictly) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &strict{Conn: c, fresh: l.h2c}, nil
+}
+
+// preface is how HTTP/2 without TLS begins.
+const preface = "PRI * HTTP/2.0\r\n"
+
+// poison stands for a request that came bad behind a good one: the good one has
+// its answer, and then net/http refuses this.
+const poison = " \r\n\r\n"
+
+// strict is a connection whose requests are looked at as they are read. All its
+// reads and every change of its state come one after another from net/http.
+type strict struct {
+	net.Conn
+	scan   framing.Scanner
+	fresh  bool   // nothing was read yet, and it may turn out to be HTTP/2
+	off    bool   // it is not HTTP/1.1 any more
+	hold   bool   // a protocol was asked for; what the answer is decides
+	early  bool   // bytes came while held
+	ahead  []byte // to be read before anything else
+	failed error  // what to say after that
+}
+
+func (c *strict) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
+	if c.failed != nil {
+		return 0, c.failed
+	}
+	n, err := c.Conn.Read(p)
+	switch {
+	case n == 0 || c.off:
+		return n, err
+	case c.hold:
+		c.early = true
+		return n, err
+	case c.fresh:
+		c.fresh = false
+		if m := min(n, len(preface)); m > 3 && string(p[:m]) == preface[:m] {
+			c.off = true
+			return n, err
+		}
+	}
+	good := 0 // where the message that is looked at begins
+	for good < n {
+		begun := c.scan.Begun()
+		m, end, bad := c.scan.Scan(p[good:n])
+		if bad != nil {
+			c.failed = bad
+			if begun && good == 0 {
+				return 0, bad
+			}
+			c.ahead = []byte(poison)
+			if good == 0 {
+				good = copy(p, c.ahead)
+				c.ahead = c.ahead[good:]
+			}
+			return good, nil
+		}
+		good += m
+		if end && c.scan.Upgrade() {
+			c.hold = true
+			c.early = good < n
+			c.ahead = bytes.Clone(p[good:n])
+			return good, err
+		}
+	}
+	return n, err
+}
+
+// taken is told that the connection speaks another protocol from now on.
+func (c *strict) taken() { c.off = true }
+
+// idle is told that an answer is complete. What was sent as another protocol is
+// no request.
+func (c *strict) idle() {
+	if c.hold && c.early {
+		c.ahead, c.failed = nil, framing.ErrMalformed
+	}
+	c.hold, c.early = false, false
+}
+
+// ReadFrom lets the kernel move bytes from one socket to another, which it does
+// only for the connection itself.
+func (c *strict) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+
+// WriteTo is for a connection that was taken.
+func (c *strict) WriteTo(w io.Writer) (int64, error) {
+	if !c.off {
+		return io.Copy(w, struct{ io.Reader }{c})
+	}
+	n, err := w.Write(c.ahead)
+	c.ahead = nil
+	if err != nil {
+		return int64(n), err
+	}
+	m, err := io.Copy(w, c.Conn)
+	return int64(n) + m, err
+}
+
+// CloseWrite tells the client that no more comes, while it may still send.
+func (c *strict) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
+}
