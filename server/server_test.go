@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/server"
 	"github.com/coder/websocket"
 )
@@ -25,12 +26,7 @@ import (
 // freePort returns a loopback address that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return servertest.FreeAddr(t)
 }
 
 // load writes a configuration and loads it.

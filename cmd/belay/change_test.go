@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/servertest"
+
 	"github.com/coder/websocket"
 )
 
@@ -76,12 +78,7 @@ func (g *gatewayProcess) await(text string, n int) {
 
 func loopback(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return servertest.FreeAddr(t)
 }
 
 func startGateway(t *testing.T, extra string) *gatewayProcess {

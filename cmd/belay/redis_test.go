@@ -84,16 +84,7 @@ func commandOf(t *testing.T, dir, unit string, more ...string) []string {
 // freeAddrs are addresses that nobody listens on.
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var addrs []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() // all at the end, so that they differ
-		addrs = append(addrs, ln.Addr().String())
-	}
-	return addrs
+	return servertest.FreeAddrs(t, n)
 }
 
 func TestRedisInitRefuses(t *testing.T) {

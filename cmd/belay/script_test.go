@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/belay-ha/belay/internal/servertest"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -27,13 +29,9 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"FRONT", "ADMIN", "APP"} {
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					return err
-				}
-				env.Setenv(name, ln.Addr().String())
-				ln.Close()
+			addrs := servertest.FreeAddrs(t, 3)
+			for i, name := range []string{"FRONT", "ADMIN", "APP"} {
+				env.Setenv(name, addrs[i])
 			}
 			return nil
 		},

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/natsstore"
 )
@@ -55,18 +55,7 @@ func TestStoreServesAsThreePeers(t *testing.T) {
 	if err := os.WriteFile(password, []byte("open sesame\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var peers []string
-	var taken []net.Listener
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		peers, taken = append(peers, l.Addr().String()), append(taken, l)
-	}
-	for _, l := range taken {
-		_ = l.Close()
-	}
+	peers := servertest.FreeAddrs(t, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	said, ended := make(chan string, 3), make(chan error, 3)

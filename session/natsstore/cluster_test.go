@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/natsstore"
 	"github.com/belay-ha/belay/session/natsstore/embedded"
@@ -63,22 +64,9 @@ func startCluster(t *testing.T, change func(o *embedded.Options)) *cluster {
 	return c
 }
 
-func freeAddrs(t *testing.T, n int) (addrs []string) {
+func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var taken []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken, addrs = append(taken, l), append(addrs, l.Addr().String())
-	}
-	for _, l := range taken { // all at once, so that all are different
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return addrs
+	return servertest.FreeAddrs(t, n)
 }
 
 // begin starts a peer and does not wait for it.

@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/peerstore"
 	"github.com/belay-ha/belay/session/peerstore/mesh"
@@ -125,22 +125,9 @@ func startNode(ctx context.Context, name, addr string, peers []string, opts peer
 	}
 }
 
-func addrs(t *testing.T, n int) (list []string) {
+func addrs(t *testing.T, n int) []string {
 	t.Helper()
-	var taken []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken, list = append(taken, l), append(list, l.Addr().String())
-	}
-	for _, l := range taken { // all at once, so that all are different
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return list
+	return servertest.FreeAddrs(t, n)
 }
 
 // group starts nodes a, b, c … in this process and waits until they see each other.

@@ -27,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/server/internal/gateway"
 	"github.com/belay-ha/belay/server/internal/gateway/balance"
 	"github.com/belay-ha/belay/server/internal/gateway/health"
@@ -418,10 +419,5 @@ func openFiles(t *testing.T) int {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return servertest.FreeAddr(t)
 }

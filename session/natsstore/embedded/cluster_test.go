@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/natsstore"
 	"github.com/belay-ha/belay/session/natsstore/embedded"
@@ -27,22 +28,9 @@ import (
 // patience is for what a busy machine may take its time for.
 const patience = 2 * time.Minute
 
-func freeAddrs(t *testing.T, n int) (addrs []string) {
+func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var taken []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken, addrs = append(taken, l), append(addrs, l.Addr().String())
-	}
-	for _, l := range taken { // all at once, so that all are different
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return addrs
+	return servertest.FreeAddrs(t, n)
 }
 
 // peers is a cluster of three processes.
