@@ -39,6 +39,7 @@ type strict struct {
 	net.Conn
 	scan   framing.Scanner
 	fresh  bool   // nothing was read yet, and it may turn out to be HTTP/2
+	same   int    // how much of that has come
 	off    bool   // it is not HTTP/1.1 any more
 	hold   bool   // a protocol was asked for; what the answer is decides
 	early  bool   // bytes came while held
@@ -63,10 +64,22 @@ func (c *strict) Read(p []byte) (int, error) {
 		c.early = true
 		return n, err
 	case c.fresh:
+		// Only the whole of it says that this is HTTP/2; it may come in pieces.
+		m := min(n, len(preface)-c.same)
+		same := string(p[:m]) == preface[c.same:c.same+m]
+		if same {
+			c.same += m
+			if c.off = c.same == len(preface); c.off || err == nil {
+				return n, err
+			}
+		}
 		c.fresh = false
-		if m := min(n, len(preface)); m > 3 && string(p[:m]) == preface[:m] {
-			c.off = true
-			return n, err
+		if same {
+			return n, err // it ended there
+		}
+		if _, _, bad := c.scan.Scan([]byte(preface[:c.same])); bad != nil {
+			c.failed = bad
+			return 0, bad
 		}
 	}
 	good := 0 // where the message that is looked at begins
