@@ -50,7 +50,7 @@ type Hooks struct {
 	// Expired: the store removed a session whose time had come. It is called once,
 	// some time after that (a sweep, a minute by default), in the process that
 	// removed it, and not if that died meanwhile. Only a store that is an Expirer
-	// notices (memory, pebble), and nobody does for sessions in cookies.
+	// notices (memory, pebble, SQL), and nobody does for sessions in cookies.
 	Expired func(context.Context, Info)
 	// Conflict: a commit met a newer record and is about to apply its changes
 	// to that. Many of them on one session show that requests fight over it.

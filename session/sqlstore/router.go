@@ -43,6 +43,8 @@ type Router struct {
 	mu     sync.Mutex
 	shards map[string]*shard // by id and address
 	added  chan struct{}     // has one when there may be a new one
+	// expired are told what the shards remove.
+	expired []func(session.ID, session.Record)
 }
 
 // Shard is a database, or a set of tables in one.
@@ -326,6 +328,9 @@ func (r *Router) open(ctx context.Context, sh *shard) (*Store, error) {
 	}
 	r.mu.Lock()
 	sh.store = s
+	for _, f := range r.expired {
+		s.OnExpired(f)
+	}
 	r.mu.Unlock()
 	select {
 	case r.added <- struct{}{}:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -305,6 +306,51 @@ func TestOwnersOfAllShards(t *testing.T) {
 		if _, err := r.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("after the revocation: %v", err)
 		}
+	}
+}
+
+// TestARouterTellsWhatHasExpired: on shards that were there when it was asked to,
+// and on those that came later.
+func TestARouterTellsWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	f := newFiles(t)
+	var mu sync.Mutex
+	shards := map[string]*sqlstore.Store{}
+	r := router(t, f.home(), func(ctx context.Context, s sqlstore.Shard) (*sqlstore.Store, error) {
+		store, err := f.dial(ctx, s)
+		mu.Lock()
+		defer mu.Unlock()
+		shards[s.ID] = store
+		return store, err
+	}, sqlstore.Shard{ID: "a"})
+	expire := func(shard string) session.ID {
+		t.Helper()
+		id := placed(r)
+		if err := r.Create(t.Context(), id, record(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := shards[shard].Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	expire("a") // nobody wants to know
+	var told []session.ID
+	r.OnExpired(func(id session.ID, _ session.Record) { told = append(told, id) })
+	want := []session.ID{expire("a")}
+	epoch, err := r.Append(t.Context(), sqlstore.Shard{ID: "b"})
+	if err == nil {
+		err = r.OpenGeneration(t.Context(), epoch, 1)
+	}
+	if err == nil {
+		err = r.DrainGeneration(t.Context(), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, expire("b"))
+	if !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
 	}
 }
 

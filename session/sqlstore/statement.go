@@ -33,8 +33,9 @@ type statements struct {
 	lock, holder, extend, unlock                     statement
 	list, firstList, nextList                        statement
 
-	due map[string]statement // by table
-	w   writer
+	due  map[string]statement // by table
+	ends statement            // due sessions, whole
+	w    writer
 }
 
 // tables that are swept, with the columns of their keys.
@@ -121,10 +122,11 @@ func newStatements(d *Dialect, prefix string) statements {
 	if d.Index != "" {
 		s.index = w.write("owner id due", d.Index)
 	}
+	const due = " WHERE due <= {now} LIMIT :limit "
 	for table, key := range tables {
-		s.due[table] = w.write("limit", "SELECT "+strings.Join(key, ", ")+" FROM {p}"+table+
-			" WHERE due <= {now} LIMIT :limit "+d.SkipLocked)
+		s.due[table] = w.write("limit", "SELECT "+strings.Join(key, ", ")+" FROM {p}"+table+due+d.SkipLocked)
 	}
+	s.ends = w.write("limit", "SELECT id, data, expires FROM {p}sessions"+due+d.SkipLocked)
 	return s
 }
 

@@ -35,6 +35,7 @@ type Store struct {
 	opts    Options
 	servers *servers
 	sql     statements
+	expired listeners
 }
 
 // Load implements session.Store, in one statement.

@@ -84,10 +84,21 @@ func (s *Store) sweep(ctx context.Context) (n int, err error) {
 
 // sweepSome deletes up to atOnce rows that nobody else has locked.
 func (s *Store) sweepSome(ctx context.Context, table string) (n int, err error) {
+	told := s.expired.all()
+	if table != "sessions" {
+		told = nil
+	}
+	var gone []swept
 	err = s.do(ctx, "sweep", func(ctx context.Context, t try) error {
-		return s.transaction(ctx, t.host, func(tx *sql.Tx) error {
-			keys, rows, err := s.due(ctx, tx, table)
-			if n = rows; err != nil || n == 0 {
+		return s.transaction(ctx, t.host, func(tx *sql.Tx) (err error) {
+			var keys []any
+			if len(told) > 0 {
+				keys, gone, err = s.ending(ctx, tx)
+				n = len(gone)
+			} else {
+				keys, n, err = s.due(ctx, tx, table)
+			}
+			if err != nil || n == 0 {
 				return err
 			}
 			return s.removeRows(ctx, tx, table, keys) // they are locked, and stay due
@@ -96,29 +107,55 @@ func (s *Store) sweepSome(ctx context.Context, table string) (n int, err error) 
 	if err != nil {
 		return 0, err
 	}
+	tell(told, gone)
 	return n, nil
 }
 
+// due are the keys of rows to delete.
 func (s *Store) due(ctx context.Context, tx *sql.Tx, table string) (keys []any, n int, err error) {
 	st := s.sql.due[table]
-	rows, err := tx.QueryContext(ctx, st.text, st.args([]any{atOnce})...)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = s.each(ctx, tx, st, func(scan func(...any) error) error {
 		parts := make([][]byte, len(tables[table]))
 		into := make([]any, len(parts))
 		for i := range parts {
 			into[i] = &parts[i]
 		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, 0, err
+		if err := scan(into...); err != nil {
+			return err
 		}
 		for _, p := range parts {
 			keys = append(keys, p)
 		}
 		n++
+		return nil
+	})
+	return keys, n, err
+}
+
+// ending are sessions to delete, with what is in them.
+func (s *Store) ending(ctx context.Context, tx *sql.Tx) (keys []any, gone []swept, err error) {
+	err = s.each(ctx, tx, s.sql.ends, func(scan func(...any) error) error {
+		var x swept
+		if err := scan(&x.key, &x.data, &x.expires); err != nil {
+			return err
+		}
+		keys, gone = append(keys, x.key), append(gone, x)
+		return nil
+	})
+	return keys, gone, err
+}
+
+// each calls f for up to atOnce rows.
+func (s *Store) each(ctx context.Context, tx *sql.Tx, st statement, f func(scan func(...any) error) error) error {
+	rows, err := tx.QueryContext(ctx, st.text, st.args([]any{atOnce})...)
+	if err != nil {
+		return err
 	}
-	return keys, n, rows.Err()
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }

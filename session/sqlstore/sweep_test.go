@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -71,6 +72,55 @@ func sweepTakes(t *testing.T, e engine) {
 		if _, err := s.Load(t.Context(), id); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// sweepTells: each session whose time has come is told once, whoever sweeps, and
+// none that was deleted or lives.
+func sweepTells(t *testing.T, e engine) {
+	p := prefix()
+	var mu sync.Mutex
+	told := map[session.ID]string{}
+	stores := make([]*sqlstore.Store, 3)
+	for i := range stores {
+		stores[i] = open(t, e.open(t), &sqlstore.Options{Prefix: p})
+		stores[i].OnExpired(func(id session.ID, rec session.Record) {
+			if _, err := stores[i].Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) { // no lock is held
+				t.Errorf("what has expired is there: %v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			told[id] += rec.Owner
+		})
+	}
+	create(t, stores[0], 5, time.Hour)
+	deleted := create(t, stores[0], 5, -time.Hour)
+	if err := stores[0].Delete(t.Context(), deleted...); err != nil {
+		t.Fatal(err)
+	}
+	want := map[session.ID]string{}
+	for range 120 {
+		id, rec := newID(), record(-time.Hour)
+		rec.Owner = "u"
+		if err := stores[0].Create(t.Context(), id, rec); err != nil {
+			t.Fatal(err)
+		}
+		want[id] = "u"
+	}
+	var wg sync.WaitGroup
+	for _, s := range stores {
+		wg.Go(func() {
+			if _, err := s.Sweep(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := stores[0].Sweep(t.Context()); err != nil { // what another had locked
+		t.Fatal(err)
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("told of %d sessions, want %d, each once", len(told), len(want))
 	}
 }
 
