@@ -21,6 +21,7 @@ import (
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/server"
 	"github.com/coder/websocket"
+	"github.com/pires/go-proxyproto"
 )
 
 // freePort returns a loopback address that nobody listens on.
@@ -190,4 +191,32 @@ func Example() {
 	// testdata/broken.yaml:4:9: unknown key "adress" in pools.shop.servers[0]; known are name, address, dns, srv, route, weight, backup, max_in_flight
 	// testdata/broken.yaml:4:9: pools.shop.servers[0].name is missing; name the server, in logs and for belay server drain
 	// testdata/broken.yaml:4:15: pools.shop.servers[0].address is missing; write host:port, like 127.0.0.1:8080, or use dns or srv
+}
+
+// The whole way of a PROXY header: from a load balancer in front, through the
+// gateway, to an app that reads one.
+func TestProxyProtocolInAndOut(t *testing.T) {
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.RemoteAddr, " ", r.Context().Value(http.LocalAddrContextKey))
+	}))
+	app.Listener = &proxyproto.Listener{
+		Listener:   app.Listener,
+		ConnPolicy: func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) { return proxyproto.REQUIRE, nil },
+	}
+	app.Start()
+	defer app.Close()
+	front := freePort(t)
+	run(t, fmt.Sprintf("listeners: [{address: %q, proxy_protocol: [127.0.0.1]}]\naccess_log: off\npools: {shop: {proxy_protocol: v2, servers: [{name: a, address: %q}]}}\n", front, app.Listener.Addr()))
+	for _, client := range []string{"203.0.113.7", "203.0.113.8", "203.0.113.7"} {
+		c, err := net.Dial("tcp", front)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "PROXY TCP4 %s 198.51.100.1 4711 443\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", client)
+		got, err := io.ReadAll(c)
+		c.Close()
+		if err != nil || !strings.HasSuffix(string(got), "\r\n\r\n"+client+":4711 198.51.100.1:443") {
+			t.Errorf("the app was told of %q (%v), the client is %s", got, err, client)
+		}
+	}
 }

@@ -31,6 +31,7 @@ func pool(p *config.Pool) gateway.Pool {
 		Retries:  gateway.Retries(p.Retries),
 		DNS:      gateway.DNS(p.DNS),
 		Protocol: protocols[p.Protocol],
+		Proxy:    proxyProtocols[p.ProxyProtocol],
 		TLS:      (*gateway.TLS)(p.TLS),
 		Patience: p.Patience, Probe: p.Probe, ClockSkew: p.ClockSkew,
 		Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
@@ -62,9 +63,10 @@ func pool(p *config.Pool) gateway.Pool {
 }
 
 var (
-	protocols = map[string]upstream.Protocol{"http1": upstream.HTTP1, "h2": upstream.HTTP2, "h2c": upstream.H2C}
-	onFailure = map[string]balance.OnFailure{"move": balance.Move, "return": balance.Return, "fail": balance.Fail}
-	hashWhat  = map[string]gateway.HashWhat{
+	protocols      = map[string]upstream.Protocol{"http1": upstream.HTTP1, "h2": upstream.HTTP2, "h2c": upstream.H2C}
+	proxyProtocols = map[string]upstream.ProxyProtocol{"": upstream.NoProxy, "v1": upstream.ProxyV1, "v2": upstream.ProxyV2}
+	onFailure      = map[string]balance.OnFailure{"move": balance.Move, "return": balance.Return, "fail": balance.Fail}
+	hashWhat       = map[string]gateway.HashWhat{
 		"client_ip": gateway.HashClientIP, "path": gateway.HashPath, "header": gateway.HashHeader, "cookie": gateway.HashCookie,
 	}
 )

@@ -39,6 +39,9 @@ func (c *checker) pool(p *Pool, name string) {
 	case p.Protocol == "h2c" && p.TLS != nil:
 		c.fail(at, "h2c is HTTP/2 without TLS; write h2, or remove tls")
 	}
+	if at := name + ".proxy_protocol"; c.has(at) && p.Protocol != "http1" {
+		c.fail(at, "a connection with %s carries requests of many clients, and the header is about one; use protocol: http1, or leave this out", p.Protocol)
+	}
 	if p.TLS != nil {
 		c.tls(p.TLS, name+".tls")
 	}

@@ -36,6 +36,8 @@ type Pool struct {
 	DNS DNS `key:"dns"`
 	// What the servers speak: `http1`, `h2` (HTTP/2 over TLS), `h2c` (HTTP/2 without TLS).
 	Protocol string `key:"protocol" default:"http1" one:"http1|h2|h2c" example:"h2c"`
+	// Begin connections with a PROXY header of the client, in version `v1` or `v2`; left out, none. It needs `http1`.
+	ProxyProtocol string `key:"proxy_protocol" one:"v1|v2" example:"v2"`
 	// TLS towards the servers; `{}` is all defaults; left out, there is none.
 	TLS *PoolTLS `key:"tls"`
 	// How long a session counts as live on a server after its last request.

@@ -38,7 +38,7 @@ func newIdentity(cfg *Pool, s Server) identity {
 	}
 	return identity{
 		pool: cfg.Name, name: s.Name, address: s.Address,
-		checked: fmt.Sprint(h.Check.String(), h.Rule, h.Interval, h.FastInterval, h.DownInterval, h.Timeout, cfg.Protocol, tls),
+		checked: fmt.Sprint(h.Check.String(), h.Rule, h.Interval, h.FastInterval, h.DownInterval, h.Timeout, cfg.Protocol, cfg.Proxy, tls),
 	}
 }
 
@@ -76,7 +76,7 @@ func newBackend(g *Gateway, id identity, cfg *Pool, offset time.Duration) *backe
 	if cfg.Sticky != nil {
 		b.seen = &balance.Seen{Window: cfg.Sticky.LiveWindow}
 	}
-	b.conns = &upstream.Pool{Address: id.address, Dialer: g.dial}
+	b.conns = &upstream.Pool{Address: id.address, Dialer: g.dial, Proxy: cfg.Proxy}
 	secure, err := cfg.TLS.client()
 	if err != nil {
 		// A file that was good when the configuration was read is not any more.

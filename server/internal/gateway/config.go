@@ -68,6 +68,9 @@ type Pool struct {
 	TLS     *TLS // nil: none
 	// Protocol is what the servers speak.
 	Protocol upstream.Protocol
+	// Proxy is the PROXY header that connections to the servers begin with. It
+	// goes with HTTP1 alone: other protocols share connections among clients.
+	Proxy upstream.ProxyProtocol
 
 	Patience       time.Duration // silence after which a server is asked whether it lives
 	Probe          time.Duration // how long it has to answer

@@ -151,7 +151,7 @@ func (x *exchange) try(i int) bool {
 		return x.tryStream(i, b)
 	}
 	for again := false; ; again = true {
-		c, err := b.connect(x.ctx, again)
+		c, err := x.connect(b, again)
 		if err != nil {
 			return x.noConnection(b, err)
 		}
@@ -173,11 +173,11 @@ func (x *exchange) try(i int) bool {
 	}
 }
 
-func (b *backend) connect(ctx context.Context, fresh bool) (*upstream.Conn, error) {
+func (x *exchange) connect(b *backend, fresh bool) (*upstream.Conn, error) {
 	if fresh {
-		return b.conns.Open(ctx)
+		return b.conns.Open(x.ctx, x.hello(b))
 	}
-	return b.conns.Get(ctx)
+	return b.conns.Get(x.ctx, x.hello(b))
 }
 
 // send writes the request and waits for the head of the answer; interim answers

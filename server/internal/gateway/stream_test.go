@@ -112,15 +112,23 @@ func TestHTTP2HasNoUpgrade(t *testing.T) {
 // front serves a gateway over TLS and HTTP/2 on loopback, in front of one real server.
 func front(t *testing.T, address string, change func(*gateway.Pool)) (*httptest.Server, *gateway.Gateway) {
 	t.Helper()
+	return frontOf(t, address, func(c *gateway.Config) {
+		if change != nil {
+			change(&c.Pools[0])
+		}
+	})
+}
+
+// frontOf is front with a change of the whole configuration.
+func frontOf(t *testing.T, address string, change func(*gateway.Config)) (*httptest.Server, *gateway.Gateway) {
+	t.Helper()
 	cfg := config()
 	p := &cfg.Pools[0]
 	p.Servers = []gateway.Server{{Name: "app", Address: address, Weight: 1}}
 	p.Patience, p.Probe, p.Timeout = 10*time.Second, 10*time.Second, time.Minute // a busy machine is no dead server
 	p.ConnectTimeout = 30 * time.Second
 	p.Health.Timeout = 30 * time.Second
-	if change != nil {
-		change(p)
-	}
+	change(&cfg)
 	g := gateway.New(cfg, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -32,6 +32,7 @@ type Conn struct {
 	Reused bool // it has carried an exchange before this one
 
 	pool     *Pool
+	hello    string // what it began with
 	nc       net.Conn
 	br       *bufio.Reader
 	watch    Watch

@@ -6,7 +6,10 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +24,7 @@ type Pool struct {
 	Address string
 	Dialer  DialFunc
 	TLS     *tls.Config // nil: none. Without a ServerName it is that of Address.
+	Proxy   ProxyProtocol
 
 	timeout atomic.Int64 // of opening a connection, in nanoseconds
 
@@ -39,12 +43,14 @@ const (
 	idleTimeout = 30 * time.Second
 )
 
-// Get returns an idle connection that is still good, or a new one.
-func (p *Pool) Get(ctx context.Context) (*Conn, error) {
+// Get returns an idle connection that is still good, or a new one. hello is what
+// a connection begins with, before TLS: one that began otherwise is somebody
+// else's, and is not returned.
+func (p *Pool) Get(ctx context.Context, hello string) (*Conn, error) {
 	for {
-		c := p.pop()
+		c := p.pop(hello)
 		if c == nil {
-			return p.Open(ctx)
+			return p.Open(ctx, hello)
 		}
 		if time.Since(c.released) < idleTimeout && quiet(c.nc) {
 			c.Reused, c.heard = true, false
@@ -55,22 +61,34 @@ func (p *Pool) Get(ctx context.Context) (*Conn, error) {
 }
 
 // Open returns a new connection.
-func (p *Pool) Open(ctx context.Context) (*Conn, error) {
-	nc, err := p.Dial(ctx)
+func (p *Pool) Open(ctx context.Context, hello string) (*Conn, error) {
+	nc, err := p.dial(ctx, hello)
 	if err != nil {
 		return nil, err
 	}
-	return newConn(p, nc), nil
+	c := newConn(p, nc)
+	c.hello = hello
+	return c, nil
 }
 
 // Dial opens a connection, for questions beside the traffic. Its errors
 // wrap ErrRefused, ErrUnreachable or ErrLocal.
 func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
+	return p.dial(ctx, p.Proxy.Header(netip.AddrPort{}, netip.AddrPort{}))
+}
+
+func (p *Pool) dial(ctx context.Context, hello string) (net.Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, time.Duration(p.timeout.Load()))
 	defer cancel()
 	nc, err := p.Dialer(dctx, "tcp", p.Address)
 	if err != nil {
 		return nil, dialError(ctx, p.Address, err)
+	}
+	if hello != "" {
+		if _, err := io.WriteString(nc, hello); err != nil { // fits into the buffer of a new socket
+			nc.Close()
+			return nil, dialError(ctx, p.Address, err)
+		}
 	}
 	if p.TLS == nil {
 		return nc, nil
@@ -96,34 +114,38 @@ func (p *Pool) Retire() {
 
 // CloseIdle hangs up on every idle connection.
 func (p *Pool) CloseIdle() {
-	for c := p.pop(); c != nil; c = p.pop() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
 		c.Close()
 	}
 }
 
-func (p *Pool) pop() *Conn {
+// pop takes the newest connection that began with hello.
+func (p *Pool) pop(hello string) *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(p.idle)
-	if n == 0 {
-		return nil
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if c := p.idle[i]; c.hello == hello {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			return c
+		}
 	}
-	c := p.idle[n-1]
-	p.idle[n-1] = nil
-	p.idle = p.idle[:n-1]
-	return c
+	return nil
 }
 
 func (p *Pool) push(c *Conn) {
 	c.released = time.Now()
 	p.mu.Lock()
-	if p.retired || len(p.idle) >= maxIdle {
+	if p.retired {
 		p.mu.Unlock()
 		c.Close()
 		return
 	}
 	var old *Conn
-	if len(p.idle) > 0 && c.released.Sub(p.idle[0].released) > idleTimeout {
+	if len(p.idle) >= maxIdle || len(p.idle) > 0 && c.released.Sub(p.idle[0].released) > idleTimeout {
 		old = p.idle[0] // one a time keeps the list short without a sweeper
 		p.idle = append(p.idle[:0], p.idle[1:]...)
 	}

@@ -52,7 +52,7 @@ func (n never) Silence() error { return n.err }
 // exchange runs one request; the peer's side answers with text.
 func exchange(t *testing.T, p *upstream.Pool, peer <-chan net.Conn, last net.Conn, text string) (*upstream.Conn, net.Conn) {
 	t.Helper()
-	c, err := p.Get(t.Context())
+	c, err := p.Get(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestDeadConnectionIsNotUsedAgain(t *testing.T) {
 			defer peer.Close()
 			c.Release()
 			spoil(peer)
-			c, err := p.Get(t.Context())
+			c, err := p.Get(t.Context(), "")
 			if err != nil || c.Reused {
 				t.Error("a spoiled connection was handed out", err)
 			}
@@ -117,7 +117,7 @@ func TestLeftoverBytesSpoilTheConnection(t *testing.T) {
 	c, peer := exchange(t, p, conns, nil, ok+"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
 	defer peer.Close()
 	c.Release()
-	if c, err := p.Get(t.Context()); err != nil || c.Reused {
+	if c, err := p.Get(t.Context(), ""); err != nil || c.Reused {
 		t.Error("the rest would be taken for the next user's answer", err)
 	} else {
 		c.Close()
@@ -126,7 +126,7 @@ func TestLeftoverBytesSpoilTheConnection(t *testing.T) {
 
 func TestSilenceIsForTheWatchToJudge(t *testing.T) {
 	p, conns := server(t)
-	c, err := p.Get(t.Context())
+	c, err := p.Get(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestDialErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &upstream.Pool{Address: "app:1", Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, tc.err }}
 			p.SetTimeout(time.Second)
-			if _, err := p.Get(t.Context()); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "app:1") {
+			if _, err := p.Get(t.Context(), ""); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "app:1") {
 				t.Error(err)
 			}
 		})
@@ -173,7 +173,7 @@ func TestRefusedForReal(t *testing.T) {
 	ln.Close()
 	p := &upstream.Pool{Address: ln.Addr().String(), Dialer: (&net.Dialer{}).DialContext}
 	p.SetTimeout(10 * time.Second)
-	if _, err := p.Open(t.Context()); !errors.Is(err, upstream.ErrRefused) {
+	if _, err := p.Open(t.Context(), ""); !errors.Is(err, upstream.ErrRefused) {
 		t.Error(err)
 	}
 }
@@ -203,7 +203,7 @@ func (w *count) Silence() error {
 
 func TestSpliceHandsTheConnectionOver(t *testing.T) {
 	p, conns := server(t)
-	c, err := p.Get(t.Context())
+	c, err := p.Get(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestSpliceTellsWhoBrokeOff(t *testing.T) {
 		"server_silent": {"0123", false, errors.New("gave up"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := p.Open(t.Context())
+			c, err := p.Open(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
