@@ -10,7 +10,7 @@ TOOL  := $(GO) tool -modfile=tools/go.mod
 COUNT ?= 6
 TIMES ?= 5
 
-.PHONY: help check fmt test soak bench microbench demo demo-check deps
+.PHONY: help check fmt test soak bench microbench conformance demo demo-check deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ bench: ## the benches: programs that start their peers and print a table and nam
 	$(GO) run ./bench/redisfront
 	$(GO) run ./bench/failover
 	$(GO) run ./bench/gateway
+
+conformance: ## the gateway against h2spec, over TLS and h2c; writes docs/conformance.md
+	$(GO) run ./bench/h2spec
 
 microbench: ## Go benchmarks, COUNT runs each (default 6); REF=file compares with an earlier output
 	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
