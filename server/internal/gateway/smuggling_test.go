@@ -7,12 +7,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +31,7 @@ import (
 // bytes it gets and answers with bytes.
 type pipe struct {
 	address string
+	tls     *tls.Config // of the client; nil: plain
 
 	mu     sync.Mutex
 	conns  []*bytes.Buffer // what came, by connection
@@ -36,7 +41,15 @@ type pipe struct {
 
 const good = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 
-func newPipe(t *testing.T) *pipe {
+// overBoth runs a test on a plain listener and on one with TLS.
+func overBoth(t *testing.T, test func(t *testing.T, p *pipe)) {
+	t.Helper()
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "plain", true: "tls"}[secure], func(t *testing.T) { test(t, newPipe(t, secure)) })
+	}
+}
+
+func newPipe(t *testing.T, secure bool) *pipe {
 	t.Helper()
 	p := &pipe{answer: good, open: map[net.Conn]bool{}}
 	back, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +86,13 @@ func newPipe(t *testing.T) *pipe {
 		t.Fatal(err)
 	}
 	p.address = front.Addr().String()
-	e := edge.New(edge.Options{Handler: g, Logger: slog.New(slog.DiscardHandler)})
+	o := edge.Options{Handler: g, Logger: slog.New(slog.DiscardHandler)}
+	if secure {
+		pair, roots := selfSigned(t)
+		o.TLS = edge.Secure([]tls.Certificate{pair}, 0, edge.ClientCertsNone, nil)
+		p.tls = &tls.Config{RootCAs: roots, ServerName: "example.com", NextProtos: []string{"http/1.1"}}
+	}
+	e := edge.New(o)
 	wg.Go(func() {
 		if err := e.Run(ctx, front); err != nil {
 			t.Error(err)
@@ -91,6 +110,29 @@ func newPipe(t *testing.T) *pipe {
 		wg.Wait()
 	})
 	return p
+}
+
+func (p *pipe) dial(t *testing.T) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if p.tls != nil {
+		return tls.Client(c, p.tls)
+	}
+	return c
+}
+
+func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return s.TLS.Certificates[0], roots
 }
 
 // tee keeps what is read from it.
@@ -169,19 +211,18 @@ func (p *pipe) forget(t *testing.T) []string {
 	return got
 }
 
-// exchange writes to a new connection and returns the answers, until the gateway
-// hangs up; n > 0: or until there are so many.
-func (p *pipe) exchange(t *testing.T, text string, n int) (codes []int, closed bool) {
+// exchange writes to a new connection and returns n answers, and whether the last
+// of them ends it. Further pieces are written one by one, after an answer each.
+func (p *pipe) exchange(t *testing.T, n int, pieces ...string) (codes []int, closed bool) {
 	t.Helper()
-	c, err := net.Dial("tcp", p.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := p.dial(t)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
-	io.WriteString(c, text)
 	br := bufio.NewReader(c)
-	for n == 0 || len(codes) < n {
+	for len(codes) < n {
+		if len(pieces) > 0 {
+			io.WriteString(c, pieces[0])
+			pieces = pieces[1:]
+		}
 		resp, err := http.ReadResponse(br, nil)
 		if err != nil {
 			var late net.Error
@@ -204,12 +245,8 @@ func (p *pipe) exchange(t *testing.T, text string, n int) (codes []int, closed b
 
 func (p *pipe) marker(t *testing.T) {
 	t.Helper()
-	c, err := net.Dial("tcp", p.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := p.dial(t)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
 	io.WriteString(c, "GET /marker HTTP/1.1\r\nHost: shop\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -332,36 +369,39 @@ func badRequests() map[string]string {
 	}
 }
 
-func TestSmugglingRequestsAreRefused(t *testing.T) {
-	p := newPipe(t)
-	for name, text := range badRequests() {
-		t.Run(name, func(t *testing.T) {
-			want := 400
-			if name == "head_oversized" {
-				want = 431
-			}
-			p.forget(t)
-			// What follows must never be taken for a request.
-			behind := "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"
-			if want == 431 {
-				behind = ""
-			}
-			codes, closed := p.exchange(t, text+behind, 0)
-			if reset := len(codes) == 0; !closed || !reset && (len(codes) != 1 || codes[0] != want) {
-				t.Errorf("got %v, closed: %v; want %d and the end", codes, closed, want)
-			}
-			if got := p.forget(t); len(got) > 0 {
-				t.Errorf("a server got %q", got)
-			}
-			p.marker(t)
-		})
+const (
+	fine     = "GET /good HTTP/1.1\r\nHost: shop\r\n\r\n"
+	smuggled = "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n" // must never be taken for a request
+)
+
+// refusal is the status of a bad request.
+func refusal(name string) int {
+	if name == "head_oversized" {
+		return http.StatusRequestHeaderFieldsTooLarge
 	}
+	return http.StatusBadRequest
+}
+
+func TestSmugglingRequestsAreRefused(t *testing.T) {
+	overBoth(t, func(t *testing.T, p *pipe) {
+		for name, text := range badRequests() {
+			t.Run(name, func(t *testing.T) {
+				p.forget(t)
+				if codes, closed := p.exchange(t, 1, text+smuggled); !closed || !slices.Equal(codes, []int{refusal(name)}) {
+					t.Errorf("got %v, closed: %v; want %d and the end", codes, closed, refusal(name))
+				}
+				if got := p.forget(t); len(got) > 0 {
+					t.Errorf("a server got %q", got)
+				}
+				p.marker(t)
+			})
+		}
+	})
 }
 
 // TestSmugglingOddRequestsArriveOnce sends what is unusual and has one meaning.
 func TestSmugglingOddRequestsArriveOnce(t *testing.T) {
-	p := newPipe(t)
-	for name, tc := range map[string]struct{ text, want string }{
+	odd := map[string]struct{ text, want string }{
 		"plain":             {"GET /a HTTP/1.1\r\nHost: shop\r\n\r\n", "GET /a "},
 		"chunks":            {"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", "POST /a hello"},
 		"chunk_extension":   {"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0;c\r\n\r\n", "POST /a hello"},
@@ -374,59 +414,75 @@ func TestSmugglingOddRequestsArriveOnce(t *testing.T) {
 		"coding_look_alike": {"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer_Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", "POST /a hello"},
 		"expect":            {"POST /a HTTP/1.1\r\nHost: shop\r\nConnection: Expect\r\nContent-Length: 5\r\n\r\nhello", "POST /a hello"},
 		"empty_value":       {"GET /a HTTP/1.1\r\nHost: shop\r\nX:\r\n\r\n", "GET /a "},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p.forget(t)
-			codes, closed := p.exchange(t, tc.text, 1)
-			if got := p.forget(t); closed || codes[0] != 200 || len(got) != 1 || got[0] != tc.want {
-				t.Errorf("got %v, closed: %v; a server got %q", codes, closed, got)
-			}
-			p.marker(t)
-		})
 	}
+	overBoth(t, func(t *testing.T, p *pipe) {
+		for name, tc := range odd {
+			t.Run(name, func(t *testing.T) {
+				p.forget(t)
+				codes, closed := p.exchange(t, 1, tc.text)
+				if got := p.forget(t); closed || !slices.Equal(codes, []int{200}) || len(got) != 1 || got[0] != tc.want {
+					t.Errorf("got %v, closed: %v; a server got %q", codes, closed, got)
+				}
+				// Again, behind another, and cut in two.
+				half := len(tc.text) / 2
+				codes, closed = p.exchange(t, 2, fine+tc.text[:half], tc.text[half:])
+				if got := p.forget(t); closed || !slices.Equal(codes, []int{200, 200}) || len(got) != 2 || got[1] != tc.want {
+					t.Errorf("in pieces: got %v, closed: %v; a server got %q", codes, closed, got)
+				}
+				p.marker(t)
+			})
+		}
+	})
 }
 
 // TestSmugglingBehindAGoodRequest pipelines: the good request has its answer, the
-// bad one is refused, and nothing behind it runs.
+// bad one is refused, and nothing behind it runs; also if the bad one comes in two
+// pieces, the second of them when the good one has its answer.
 func TestSmugglingBehindAGoodRequest(t *testing.T) {
-	p := newPipe(t)
-	const fine = "GET /good HTTP/1.1\r\nHost: shop\r\n\r\n"
-	for _, name := range []string{"length_and_chunks", "line_feed_first", "line_feed_field", "folded_space", "host_missing", "coding_http10", "value_with_nul"} {
-		t.Run(name, func(t *testing.T) {
-			p.forget(t)
-			codes, closed := p.exchange(t, fine+badRequests()[name]+fine, 0)
-			if !closed || len(codes) == 0 || codes[0] != 200 || len(codes) > 1 && codes[1] != 400 {
-				t.Errorf("got %v, closed: %v", codes, closed)
+	overBoth(t, func(t *testing.T, p *pipe) {
+		for name, text := range badRequests() {
+			half := len(text) / 2
+			for how, pieces := range map[string][]string{
+				"whole":  {fine + text + smuggled},
+				"pieces": {fine + text[:half], text[half:] + smuggled},
+			} {
+				t.Run(name+"_"+how, func(t *testing.T) {
+					p.forget(t)
+					codes, closed := p.exchange(t, 2, pieces...)
+					if !closed || !slices.Equal(codes, []int{200, refusal(name)}) {
+						t.Errorf("got %v, closed: %v", codes, closed)
+					}
+					if got := p.forget(t); len(got) != 1 || got[0] != "GET /good " {
+						t.Errorf("a server got %q", got)
+					}
+					p.marker(t)
+				})
 			}
-			if got := p.forget(t); len(got) != 1 || got[0] != "GET /good " {
-				t.Errorf("a server got %q", got)
-			}
-			p.marker(t)
-		})
-	}
+		}
+	})
 }
 
 // TestSmugglingPrematureUpgrade sends a request as if it were another protocol
 // already, to a server that stays with HTTP.
 func TestSmugglingPrematureUpgrade(t *testing.T) {
-	p := newPipe(t)
 	const ask = "GET /good HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-	codes, closed := p.exchange(t, ask+"GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n", 0)
-	if !closed || len(codes) == 0 || codes[0] != 200 || len(codes) > 1 && codes[1] != 400 {
-		t.Errorf("got %v, closed: %v", codes, closed)
-	}
-	if got := p.forget(t); len(got) != 1 || got[0] != "GET /good " {
-		t.Errorf("a server got %q", got)
-	}
-	p.marker(t)
-	if codes, closed := p.exchange(t, ask, 1); closed || codes[0] != 200 {
-		t.Error("a refused upgrade with nothing behind it closes the connection", codes)
-	}
+	overBoth(t, func(t *testing.T, p *pipe) {
+		if codes, closed := p.exchange(t, 2, ask+smuggled); !closed || !slices.Equal(codes, []int{200, 400}) {
+			t.Errorf("got %v, closed: %v", codes, closed)
+		}
+		if got := p.forget(t); len(got) != 1 || got[0] != "GET /good " {
+			t.Errorf("a server got %q", got)
+		}
+		p.marker(t)
+		if codes, closed := p.exchange(t, 1, ask); closed || !slices.Equal(codes, []int{200}) {
+			t.Error("a refused upgrade with nothing behind it closes the connection", codes)
+		}
+	})
 }
 
 // TestSmugglingAnswers has a server answer in ways that could be read twice.
 func TestSmugglingAnswers(t *testing.T) {
-	p := newPipe(t)
+	p := newPipe(t, false)
 	const te, status = "Transfer-Encoding: chunked", "HTTP/1.1 200 OK"
 	const chunks = "5\r\nhello\r\n0\r\n\r\n"
 	with := func(fields ...string) string {
@@ -478,7 +534,7 @@ func TestSmugglingAnswers(t *testing.T) {
 			p.mu.Lock()
 			p.answer = answer
 			p.mu.Unlock()
-			if codes, _ := p.exchange(t, "POST /evil HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n", 1); len(codes) != 0 && codes[len(codes)-1] != 502 {
+			if codes, _ := p.exchange(t, 1, "POST /evil HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n"); len(codes) != 0 && codes[len(codes)-1] != 502 {
 				t.Errorf("got %v", codes)
 			}
 			p.marker(t)
@@ -495,7 +551,7 @@ func TestSmugglingAnswers(t *testing.T) {
 			p.mu.Lock()
 			p.answer = answer
 			p.mu.Unlock()
-			if codes, _ := p.exchange(t, "GET /evil HTTP/1.1\r\nHost: shop\r\n\r\n", 1); len(codes) != 1 {
+			if codes, _ := p.exchange(t, 1, "GET /evil HTTP/1.1\r\nHost: shop\r\n\r\n"); len(codes) != 1 {
 				t.Errorf("got %v", codes)
 			}
 			p.marker(t)

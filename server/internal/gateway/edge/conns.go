@@ -17,13 +17,21 @@ import (
 
 // conns counts the connections that HTTP is spoken on.
 type conns struct {
+	early bool // they are counted before net/http knows them
+
 	mu   sync.Mutex
 	n    int
 	none chan struct{} // closed when n is zero; nil: nobody waits
 }
 
+// reader is a connection that wants to know what net/http does with it.
+type reader interface {
+	taken()
+	idle()
+}
+
 func (c *conns) state(nc net.Conn, state http.ConnState) {
-	if s, ok := nc.(*strict); ok {
+	if s, ok := nc.(reader); ok {
 		switch state {
 		case http.StateHijacked:
 			s.taken()
@@ -31,16 +39,22 @@ func (c *conns) state(nc net.Conn, state http.ConnState) {
 			s.idle()
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		c.n++
-	case http.StateClosed, http.StateHijacked:
-		if c.n--; c.n == 0 && c.none != nil {
-			close(c.none)
-			c.none = nil
+		if !c.early {
+			c.add(1)
 		}
+	case http.StateClosed, http.StateHijacked:
+		c.add(-1)
+	}
+}
+
+func (c *conns) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n += n; c.n == 0 && c.none != nil {
+		close(c.none)
+		c.none = nil
 	}
 }
 

@@ -39,6 +39,10 @@ type Options struct {
 	H2C     bool           // HTTP/2 without TLS, for clients that know beforehand
 	Proxies []netip.Prefix // whose connections begin with a PROXY header; nil: none
 
+	// Failed is told why a connection came to nothing before a request was known;
+	// nil: nobody is.
+	Failed func(reason string)
+
 	MaxConns      int           // connections at a time; 0: any number
 	MaxHeader     int           // bytes of a head; 0: 64 KiB
 	HeaderTimeout time.Duration // for a head to be there; 0: 10 s
@@ -59,6 +63,10 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{o: o, leave: make(chan struct{})}
 	s.tls.Store(o.TLS)
+	s.conns.early = o.TLS != nil
+	if s.o.Failed == nil {
+		s.o.Failed = func(string) {}
+	}
 	return s
 }
 
@@ -88,17 +96,17 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if s.o.Proxies != nil {
 		ln = behindProxies(ln, s.o.Proxies, srv.ReadHeaderTimeout)
 	}
+	var wg sync.WaitGroup
 	if s.o.TLS == nil {
 		ln = strictly{ln, s.o.H2C}
+	} else {
+		shaking := s.handshakes(ln, srv.ReadHeaderTimeout)
+		wg.Go(func() { shaking.run(base) })
+		ln = shaking
 	}
 	failed := make(chan error, 1)
-	var wg sync.WaitGroup
 	wg.Go(func() {
-		serve := srv.Serve
-		if s.o.TLS != nil {
-			serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
-		}
-		if err := serve(ln); !errors.Is(err, http.ErrServerClosed) && !s.lame.Load() {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !s.lame.Load() {
 			failed <- fmt.Errorf("edge: serve on %s: %w", ln.Addr(), err)
 		}
 	})
@@ -144,13 +152,20 @@ func (s *Server) server(base context.Context) *http.Server {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(s.o.TLS != nil)
 	srv.Protocols.SetUnencryptedHTTP2(s.o.H2C)
-	if s.o.TLS != nil {
-		srv.TLSConfig = &tls.Config{
+	return srv
+}
+
+// handshakes does the handshakes of a listener. The keys of session tickets are
+// in the outer configuration, so that they outlive a change of the inner one.
+func (s *Server) handshakes(ln net.Listener, timeout time.Duration) *handshakes {
+	return &handshakes{
+		Listener: ln, timeout: timeout, conns: &s.conns, log: s.o.Logger, failed: s.o.Failed,
+		config: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
-		}
+		},
+		ready: make(chan accepted), done: make(chan struct{}),
 	}
-	return srv
 }
 
 // ServeHTTP passes a request on to the handler.

@@ -23,7 +23,7 @@ func (l strictly) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strict{Conn: c, fresh: l.h2c}, nil
+	return &strictPlain{strict{Conn: c, fresh: l.h2c}}, nil
 }
 
 // preface is how HTTP/2 without TLS begins.
@@ -116,17 +116,20 @@ func (c *strict) taken() { c.off = true }
 // no request.
 func (c *strict) idle() {
 	if c.hold && c.early {
-		c.ahead, c.failed = nil, framing.ErrMalformed
+		c.ahead, c.failed = []byte(poison), framing.ErrMalformed
 	}
 	c.hold, c.early = false, false
 }
 
+// strictPlain is a connection without TLS: the kernel can move its bytes.
+type strictPlain struct{ strict }
+
 // ReadFrom lets the kernel move bytes from one socket to another, which it does
 // only for the connection itself.
-func (c *strict) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+func (c *strictPlain) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
 // WriteTo is for a connection that was taken.
-func (c *strict) WriteTo(w io.Writer) (int64, error) {
+func (c *strictPlain) WriteTo(w io.Writer) (int64, error) {
 	if !c.off {
 		return io.Copy(w, struct{ io.Reader }{c})
 	}
