@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,12 +26,14 @@ const (
 
 // bucket is one stream in the layout of a NATS key-value bucket with history 1.
 type bucket struct {
-	stream jetstream.Stream
-	name   string // of the stream
-	prefix string // of subjects
+	stream string                           // its name
+	prefix string                           // of subjects
+	handle atomic.Pointer[jetstream.Stream] // another one with each connection
 	// followers, or nil: its reads are answered by the leader alone.
 	followers *followers
 }
+
+func (b *bucket) of() jetstream.Stream { return *b.handle.Load() }
 
 // What buckets hold, as their names say it. No name of one kind is one of the
 // other, whatever Options.Name is.
@@ -80,7 +83,7 @@ func (e *misfitError) Error() string { return e.text }
 func misfit(format string, a ...any) error { return &misfitError{fmt.Sprintf(format, a...)} }
 
 // openBuckets finds the buckets, and makes those that are missing.
-func (s *Store) openBuckets(ctx context.Context) error {
+func (s *Store) openBuckets(ctx context.Context, l *link) error {
 	o := s.opts
 	if s.opts.Buckets == 0 {
 		o.Buckets = defaultBuckets
@@ -88,38 +91,40 @@ func (s *Store) openBuckets(ctx context.Context) error {
 			o.Buckets = replicatedBuckets
 		}
 	}
-	first, err := openBucket(ctx, s.js, &o, ofSessions, 0)
+	first, err := openBucket(ctx, l.js, &o, ofSessions, 0)
 	if err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(first.stream.CachedInfo().Config.Metadata[metaBuckets])
+	info := first.of().CachedInfo()
+	n, err := strconv.Atoi(info.Config.Metadata[metaBuckets])
 	if err != nil || n < 1 || n > maxBuckets {
-		return misfit("stream %s was not made by natsstore: give Options another Name", first.stream.CachedInfo().Config.Name)
+		return misfit("stream %s was not made by natsstore: give Options another Name", info.Config.Name)
 	}
 	if s.opts.Buckets != 0 && s.opts.Buckets != n {
 		return misfit("sessions %q are spread over %d buckets, not %d: leave Options.Buckets at 0 or give another Name", o.Name, n, s.opts.Buckets)
 	}
 	o.Buckets = n
-	sessions, owners := []bucket{first}, []bucket(nil)
-	for i := range n {
-		if i > 0 {
-			b, err := openBucket(ctx, s.js, &o, ofSessions, i)
-			if err != nil {
-				return err
-			}
-			sessions = append(sessions, b)
-		}
-		b, err := openBucket(ctx, s.js, &o, ofOwners, i)
-		if err != nil {
-			return err
-		}
-		owners = append(owners, b)
+	sessions, owners := make([]*bucket, n), make([]*bucket, n)
+	sessions[0] = first
+	if owners[0], err = openBucket(ctx, l.js, &o, ofOwners, 0); err != nil {
+		return err
 	}
-	s.sessions, s.owners = sessions, owners
-	return nil
+	// The others are most likely as the first ones are.
+	err = atOnce(2*(n-1), func(i int) (err error) {
+		if i, kind := 1+i/2, i%2; kind == 0 {
+			sessions[i], err = openBucket(ctx, l.js, &o, ofSessions, i)
+		} else {
+			owners[i], err = openBucket(ctx, l.js, &o, ofOwners, i)
+		}
+		return err
+	})
+	if err == nil {
+		s.sessions, s.owners = sessions, owners
+	}
+	return err
 }
 
-func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind string, i int) (bucket, error) {
+func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind string, i int) (*bucket, error) {
 	cfg := streamConfig(o, kind, i)
 	stream, err := js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -129,7 +134,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 		}
 	}
 	if err != nil {
-		return bucket{}, err
+		return nil, err
 	}
 	// An operator may have changed what is his to change, but not these.
 	switch has := stream.CachedInfo().Config; {
@@ -141,9 +146,10 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 		err = misfit("stream %s may drop live sessions (discard %v, max age %v): want discard new and no max age", cfg.Name, has.Discard, has.MaxAge)
 	}
 	if err != nil {
-		return bucket{}, err
+		return nil, err
 	}
-	b := bucket{stream: stream, name: cfg.Name, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}
+	b := &bucket{stream: cfg.Name, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}
+	b.handle.Store(&stream)
 	if has := stream.CachedInfo().Config; has.Replicas > 1 && has.AllowDirect {
 		b.followers = &followers{}
 		b.followers.hear()

@@ -22,18 +22,22 @@ import (
 var errWrongSequence = errors.New("natsstore: wrong last sequence")
 
 const (
-	headerOp     = "KV-Operation"
-	opPurge      = "PURGE"
-	readPatience = 500 * time.Millisecond
+	headerOp = "KV-Operation"
+	opPurge  = "PURGE"
+	// answerPatience is how long an answer is waited for before the call is sent
+	// again: the connection may be dead without knowing it.
+	answerPatience = 500 * time.Millisecond
+	// openPatience is the same for finding or making all buckets.
+	openPatience = 5 * time.Second
 )
 
-func (s *Store) bucketOf(id session.ID) (*bucket, string) {
-	b := pick(s.sessions, id.Hash)
+func (s *Store) bucketOf(id session.ID) (b *bucket, subject string) {
+	b = pick(s.sessions, id.Hash)
 	return b, b.prefix + id.Key()
 }
 
-func pick(buckets []bucket, hash [20]byte) *bucket {
-	return &buckets[int(binary.BigEndian.Uint16(hash[:]))%len(buckets)]
+func pick(buckets []*bucket, hash [20]byte) *bucket {
+	return buckets[int(binary.BigEndian.Uint16(hash[:]))%len(buckets)]
 }
 
 // read returns the record and its sequence. With ErrNotFound the sequence is
@@ -67,80 +71,32 @@ func (s *Store) recordIn(msg *jetstream.RawStreamMsg, id session.ID) (session.Re
 
 // last returns the last message of a subject, nil if there is none.
 func (s *Store) last(ctx context.Context, op string, b *bucket, subject string) (msg *jetstream.RawStreamMsg, err error) {
-	err = s.ask(ctx, op, func(ctx context.Context) (err error) {
-		msg, err = s.lastOfLeader(ctx, b, subject)
+	err = s.ask(ctx, op, func(ctx context.Context, l *link) (err error) {
+		msg, err = l.lastOfLeader(ctx, b, subject)
 		return err
 	})
 	return msg, err
 }
 
-// write replaces what is at sequence seq, or nothing if that is 0.
-func (s *Store) write(ctx context.Context, op string, id session.ID, rec *session.Record, seq uint64) error {
-	b, subject := s.bucketOf(id)
-	data := session.AppendRecord(nil, rec)
-	return s.patiently(ctx, op, func(ctx context.Context) error {
-		opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(seq), jetstream.WithRetryAttempts(0)}
-		if ttl := lifeLeft(rec.Expires); ttl > 0 { // each write anew: the old one's is gone with it
-			opts = append(opts, jetstream.WithMsgTTL(ttl))
-		}
-		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, opts...)
-		if err == nil {
-			s.seen.add(id, rec, ack.Sequence)
-			b.followers.hear()
-		}
-		return err
-	})
-}
-
-func (s *Store) remove(ctx context.Context, id session.ID) error {
-	b, subject := s.bucketOf(id)
-	return s.patiently(ctx, "delete", func(ctx context.Context) error {
-		header := nats.Header{headerOp: {opPurge}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
-		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header},
-			jetstream.WithMsgTTL(markerTTL), jetstream.WithRetryAttempts(0))
-		if err == nil {
-			s.seen.addGone(id, ack.Sequence)
-			b.followers.hear()
-		}
-		return err
-	})
-}
-
-// lifeLeft is the engine's time to live: whole seconds, rounded up, so that the
-// engine never forgets before the record says so. Zero: for ever.
-func lifeLeft(expires time.Time) time.Duration {
-	if expires.IsZero() {
-		return 0
-	}
-	return max(time.Second, (time.Until(expires) + time.Second - 1).Truncate(time.Second))
-}
-
 var errNoAnswer = errors.New("no answer")
 
-// ask is patiently for what may be asked again: an answer that was lost with its
-// connection never comes.
-func (s *Store) ask(ctx context.Context, op string, f func(ctx context.Context) error) error {
-	return s.patiently(ctx, op, func(ctx context.Context) error {
-		try, cancel := context.WithTimeout(ctx, readPatience)
-		defer cancel()
-		err := f(try)
-		if err != nil && try.Err() != nil && ctx.Err() == nil {
-			err = errNoAnswer
-		}
-		return err
-	})
+// ask is patiently for what may be asked again after a while. All may: an answer
+// that was lost with its connection never comes, and a write that was done is
+// recognized, or does no harm if it is done twice.
+func (s *Store) ask(ctx context.Context, op string, f func(ctx context.Context, l *link) error) error {
+	return s.patiently(ctx, op, answerPatience, f)
 }
 
-// patiently calls f, and again as long as nothing of the call can have reached
-// the store and the context lasts; it then names the error.
-func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Context) error) error {
+// patiently calls f, and again as long as nobody answers, or the answer says that
+// nothing was done, and the context lasts; it then names the error.
+func (s *Store) patiently(ctx context.Context, op string, patience time.Duration, f func(ctx context.Context, l *link) error) error {
 	if err := ctx.Err(); err != nil {
 		return unavailable(op, err)
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		err := f(ctx)
+		err := s.try(ctx, patience, f)
 		_, isMisfit := errors.AsType[*misfitError](err)
 		switch {
 		case err == nil:
@@ -151,7 +107,7 @@ func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Con
 			return errWrongSequence
 		case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
 			return fmt.Errorf("natsstore: %s: %w: %w", op, session.ErrTooLarge, err)
-		case !notSent(err):
+		case !notDone(err) && !errors.Is(err, errNoAnswer):
 			return unavailable(op, err)
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
@@ -162,6 +118,24 @@ func (s *Store) patiently(ctx context.Context, op string, f func(ctx context.Con
 			return unavailable(op, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// try calls f once, for as long as the connection and patience last.
+func (s *Store) try(ctx context.Context, patience time.Duration, f func(ctx context.Context, l *link) error) error {
+	l, err := s.usable(ctx)
+	if err != nil {
+		return err
+	}
+	once, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = f(once, l)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case once.Err() != nil, errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed) && l.givenUp():
+		return errNoAnswer
+	}
+	return err
 }
 
 // bounded gives a context without deadline one.
@@ -197,10 +171,10 @@ func atOnce(n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// notSent reports whether an error means that nothing was written.
-func notSent(err error) bool {
+// notDone reports whether an error means that nothing was written.
+func notDone(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoAnswer) || noLeader(err)
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoLink) || noLeader(err)
 }
 
 // noLeader is the answer of a cluster that has none, for a bucket or at all.

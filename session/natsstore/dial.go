@@ -30,6 +30,7 @@ func Dial(ctx context.Context, url string, more ...nats.Option) (*nats.Conn, err
 		nats.Timeout(2 * time.Second),
 		nats.DrainTimeout(time.Second),
 		nats.PermissionErrOnSubscribe(true),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // else it prints
 	}
 	if d, ok := ctx.Deadline(); ok {
 		opts = append(opts, nats.Timeout(max(time.Millisecond, time.Until(d))))

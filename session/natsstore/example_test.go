@@ -49,6 +49,7 @@ func example(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer store.Close()
 	id := session.ID{Generation: 1}
 	rec := session.Record{Rev: session.Rev{N: 1}, Owner: "42", Expires: time.Now().Add(time.Hour)}
 	if err := store.Create(ctx, id, rec); err != nil {

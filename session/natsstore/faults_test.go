@@ -30,19 +30,27 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return s, func() { shut(t, nc) }
+			return s, func() {
+				s.Close()
+				shut(t, nc)
+			}
 		},
 		Servers: []storetest.Server{{
 			Addr:    url[len("nats://"):],
 			Kill:    func() { stop() },
 			Restart: func() { _, stop = serve(t, dir, &embedded.Options{Port: port}) },
 		}},
+		ErrorAnswer: "-ERR 'out of order'\r\n",
 	}.Run(t)
 }
 
-// shut closes a connection and waits until its goroutines have been told.
+// shut closes a connection and waits until its goroutines have been told. The
+// client may have closed it before.
 func shut(t testing.TB, nc *nats.Conn) {
 	t.Helper()
+	if nc.IsClosed() {
+		return
+	}
 	closed := make(chan struct{})
 	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
 	nc.Close()

@@ -52,17 +52,17 @@ func (f *followers) patience() time.Duration {
 	if time.Now().UnixNano()-f.quiet.Load() < int64(quietFor) {
 		return quietPatience
 	}
-	return readPatience / 2
+	return answerPatience / 2
 }
 
 // lastOfLeader returns the last message of a subject, nil if there is none, as
 // the node has it that takes the writes.
-func (s *Store) lastOfLeader(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
+func (l *link) lastOfLeader(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
 	var msg *jetstream.RawStreamMsg
 	var err error
 	if b.followers == nil { // the client asks the leader by itself
-		msg, err = b.stream.GetLastMsgForSubject(ctx, subject)
-	} else if msg, err = s.getFromLeader(ctx, b, subject); err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+		msg, err = b.of().GetLastMsgForSubject(ctx, subject)
+	} else if msg, err = l.getFromLeader(ctx, b, subject); err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
 		b.followers.hear()
 	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -72,12 +72,12 @@ func (s *Store) lastOfLeader(ctx context.Context, b *bucket, subject string) (*j
 }
 
 // getFromLeader is what the client does for streams without direct gets.
-func (s *Store) getFromLeader(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
+func (l *link) getFromLeader(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {
 		return nil, err
 	}
-	got, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+b.name, ask)
+	got, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+b.stream, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -117,14 +117,14 @@ func (s *Store) lastOfAny(ctx context.Context, id session.ID) (msg *jetstream.Ra
 	if b.followers == nil {
 		return s.last(ctx, "load", b, subject)
 	}
-	err = s.ask(ctx, "load", func(ctx context.Context) (err error) {
+	err = s.ask(ctx, "load", func(ctx context.Context, l *link) (err error) {
 		if !b.followers.mayAnswer(s.opts.StaleReads) {
-			msg, err = s.lastOfLeader(ctx, b, subject)
+			msg, err = l.lastOfLeader(ctx, b, subject)
 			return err
 		}
 		try, cancel := context.WithTimeout(ctx, b.followers.patience())
 		defer cancel()
-		if msg, err = s.lastOfLeader(try, b, subject); err == nil || ctx.Err() != nil {
+		if msg, err = l.lastOfLeader(try, b, subject); err == nil || ctx.Err() != nil {
 			return err
 		}
 		b.followers.quiet.Store(time.Now().UnixNano())
@@ -144,7 +144,7 @@ func (s *Store) lastOfFollower(ctx context.Context, b *bucket, subject string, i
 	if seen != nil && seen.gone {
 		return nil, nil
 	}
-	msg, err := b.stream.GetLastMsgForSubject(ctx, subject) // a direct get
+	msg, err := b.of().GetLastMsgForSubject(ctx, subject) // a direct get
 	if err == nil && seen != nil && msg.Sequence < seen.seq {
 		err = errNoAnswer // it lags behind what was seen here
 	}
@@ -165,29 +165,30 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		_ = atOnce(len(s.sessions), func(i int) error {
-			b := &s.sessions[i]
+			b := s.sessions[i]
 			if b.followers == nil {
 				return nil
 			}
-			try, cancel := context.WithTimeout(ctx, readPatience)
-			defer cancel()
-			_, err := s.lastOfLeader(try, b, b.prefix+"ping")
-			return err
+			return s.try(ctx, answerPatience, func(ctx context.Context, l *link) error {
+				_, err := l.lastOfLeader(ctx, b, b.prefix+"ping")
+				return err
+			})
 		})
 	}
 }
 
 // explainOpen says what is usually the matter with a cluster.
 func (s *Store) explainOpen(err error) error {
+	nc := s.link.nc
 	silent := noLeader(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
 	switch {
 	case !errors.Is(err, session.ErrUnavailable):
 		return err
-	case silent && s.nc.IsConnected():
+	case silent && nc.IsConnected():
 		return fmt.Errorf("%w (%s is connected, but JetStream has no leader there: more than half of a cluster's peers must be up, and JetStream on)",
-			err, s.nc.ConnectedServerName())
-	case !s.nc.IsConnected():
-		return fmt.Errorf("%w (no server answers at %s)", err, redactAll(s.nc.Servers()))
+			err, nc.ConnectedServerName())
+	case !nc.IsConnected():
+		return fmt.Errorf("%w (no server answers at %s)", err, redactAll(nc.Servers()))
 	}
 	return err
 }

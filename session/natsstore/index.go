@@ -60,8 +60,8 @@ func (s *Store) Index(ctx context.Context, owner string, id session.ID, until ti
 func (s *Store) Unindex(ctx context.Context, owner string, ids ...session.ID) error {
 	b, entries, _ := s.owner(owner)
 	return atOnce(len(ids), func(i int) error {
-		return s.ask(ctx, "unindex", func(ctx context.Context) error {
-			return b.stream.Purge(ctx, jetstream.WithPurgeSubject(entries+ids[i].Key()))
+		return s.ask(ctx, "unindex", func(ctx context.Context, _ *link) error {
+			return b.of().Purge(ctx, jetstream.WithPurgeSubject(entries+ids[i].Key()))
 		})
 	})
 }
@@ -74,8 +74,8 @@ func (s *Store) Entries(ctx context.Context, owner string) ([]session.Entry, err
 	defer cancel()
 	b, entries, _ := s.owner(owner)
 	var subjects []string
-	err := s.ask(ctx, "entries", func(ctx context.Context) error {
-		info, err := b.stream.Info(ctx, jetstream.WithSubjectFilter(entries+"*"))
+	err := s.ask(ctx, "entries", func(ctx context.Context, _ *link) error {
+		info, err := b.of().Info(ctx, jetstream.WithSubjectFilter(entries+"*"))
 		if err != nil {
 			return err
 		}
@@ -132,8 +132,8 @@ func (s *Store) note(ctx context.Context, op, subject string, ttl time.Duration)
 	if ttl > 0 {
 		opts = append(opts, jetstream.WithMsgTTL(ttl))
 	}
-	err = s.patiently(ctx, op, func(ctx context.Context) error {
-		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject}, opts...)
+	err = s.ask(ctx, op, func(ctx context.Context, l *link) error {
+		ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject}, opts...)
 		if err == nil {
 			seq = ack.Sequence
 		}

@@ -121,8 +121,8 @@ func (s *Store) Unlock(ctx context.Context, id session.ID, l session.Lease) erro
 			return err
 		}
 		// If it was being extended at this moment, the new message is still there.
-		err = s.ask(ctx, "unlock", func(ctx context.Context) error {
-			return b.stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(g.seq+1))
+		err = s.ask(ctx, "unlock", func(ctx context.Context, _ *link) error {
+			return b.of().Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(g.seq+1))
 		})
 		if err != nil {
 			return err
@@ -145,8 +145,8 @@ func (s *Store) granted(ctx context.Context, op string, id session.ID) (grant, e
 			msg, err = s.last(ctx, op, b, subject)
 			return err
 		}
-		return s.ask(ctx, op, func(ctx context.Context) error {
-			info, err := b.stream.Info(ctx)
+		return s.ask(ctx, op, func(ctx context.Context, _ *link) error {
+			info, err := b.of().Info(ctx)
 			if err == nil {
 				now = info.TimeStamp
 			}
@@ -163,8 +163,8 @@ func (s *Store) granted(ctx context.Context, op string, id session.ID) (grant, e
 // sequence. It is sent again if no answer comes: then it finds itself.
 func (s *Store) grant(ctx context.Context, op string, id session.ID, g grant) (seq uint64, err error) {
 	_, subject := s.leaseOf(id)
-	err = s.ask(ctx, op, func(ctx context.Context) error {
-		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: g.encode()},
+	err = s.ask(ctx, op, func(ctx context.Context, l *link) error {
+		ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: g.encode()},
 			jetstream.WithExpectLastSequencePerSubject(g.seq), jetstream.WithRetryAttempts(0), jetstream.WithMsgTTL(lifeLeft(time.Now().Add(g.ttl))))
 		if err == nil {
 			seq = ack.Sequence

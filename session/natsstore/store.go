@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/belay-ha/belay/session"
 )
@@ -25,27 +25,43 @@ var (
 // Store is a session.Store in JetStream. It is safe for concurrent use.
 type Store struct {
 	opts     Options
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	sessions []bucket
-	owners   []bucket
+	dial     nats.Options // of the connection given to Open
+	sessions []*bucket
+	owners   []*bucket
 	seen     sightings
+
+	mu     sync.Mutex
+	link   *link
+	making chan struct{} // closed when the link that is being made is made, or not
+	closed bool
 }
 
-// Open finds the buckets, or makes them. The connection stays the caller's; Dial
-// makes one with settings that suit sessions.
+// Open finds the buckets, or makes them; if ctx has no deadline it takes as long as
+// ten calls may. The connection stays the caller's; Dial makes one with settings
+// that suit sessions. If the client gives it up, which it does when a server
+// answers an error that it does not know, the Store makes another one with the
+// same options, and calls their handlers for that too.
+//
+// Close the Store first, then the connection.
 func Open(ctx context.Context, nc *nats.Conn, opts *Options) (*Store, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.Timeout))
+	if _, ok := ctx.Deadline(); !ok { // dozens of streams may have to be made
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 10*o.Timeout)
+		defer cancel()
+	}
+	l, err := newLink(nc, &o, false)
 	if err != nil {
 		return nil, fmt.Errorf("natsstore: open: %w", err)
 	}
-	s := &Store{opts: o, nc: nc, js: js}
-	if err := s.patiently(ctx, "open", s.openBuckets); err != nil {
-		return nil, s.explainOpen(err)
+	s := &Store{opts: o, dial: nc.Opts, link: l}
+	if err := s.patiently(ctx, "open", openPatience, s.openBuckets); err != nil {
+		err = s.explainOpen(err)
+		s.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -67,7 +83,10 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error)
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) error {
-	err := s.write(ctx, "create", id, &rec, 0)
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	w := newWriting("create", id)
+	err := s.write(ctx, w, &rec, 0)
 	for errors.Is(err, errWrongSequence) {
 		// A record, or the trace of one that was deleted or has expired.
 		_, seq, readErr := s.read(ctx, "create", id)
@@ -77,7 +96,7 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 		if !errors.Is(readErr, session.ErrNotFound) {
 			return readErr
 		}
-		err = s.write(ctx, "create", id, &rec, seq)
+		err = s.write(ctx, w, &rec, seq)
 	}
 	return err
 }
@@ -85,6 +104,9 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 // Update implements session.Store. It costs one round trip if this Store has
 // seen the revision lately, two if not or if a touch came between.
 func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	w := newWriting("update", id)
 	seq, known := s.seen.sequence(id, ifRev, time.Now())
 	for {
 		if !known {
@@ -97,7 +119,7 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 			}
 			seq = now
 		}
-		err := s.write(ctx, "update", id, &rec, seq)
+		err := s.write(ctx, w, &rec, seq)
 		if !errors.Is(err, errWrongSequence) {
 			return err
 		}
@@ -107,8 +129,15 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 
 // Touch implements session.Store. It rewrites the record with the same revision.
 func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	b, subject := s.bucketOf(id)
 	for {
-		rec, seq, err := s.read(ctx, "touch", id)
+		msg, err := s.last(ctx, "touch", b, subject)
+		if err != nil {
+			return err
+		}
+		rec, seq, err := s.recordIn(msg, id)
 		if err != nil {
 			return err
 		}
@@ -116,7 +145,8 @@ func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) err
 			return nil
 		}
 		rec.Expires = expires
-		if err := s.write(ctx, "touch", id, &rec, seq); !errors.Is(err, errWrongSequence) {
+		w := &writing{op: "touch", id: id, name: msg.Header.Get(headerWrite), carried: true}
+		if err := s.write(ctx, w, &rec, seq); !errors.Is(err, errWrongSequence) {
 			return err
 		}
 	}
@@ -130,8 +160,8 @@ func (s *Store) Delete(ctx context.Context, ids ...session.ID) error {
 
 // Ping implements session.Pinger: it asks the first bucket for what is not there.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.patiently(ctx, "ping", func(ctx context.Context) error {
-		_, err := s.lastOfLeader(ctx, &s.sessions[0], s.sessions[0].prefix+"ping")
+	return s.ask(ctx, "ping", func(ctx context.Context, l *link) error {
+		_, err := l.lastOfLeader(ctx, s.sessions[0], s.sessions[0].prefix+"ping")
 		return err
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/belay-ha/belay/session"
@@ -34,6 +35,10 @@ type watching struct {
 // its last sequence, and comes when all up to that was told: it costs a request
 // per bucket. While one has no leader there is none.
 func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(session.Notice)) error {
+	l, err := s.usable(ctx)
+	if err != nil {
+		return unavailable("watch", err)
+	}
 	w := &watching{s: s, tell: tell, passed: make([]uint64, len(s.sessions)), moved: make(chan struct{}, 1)}
 	broken := make(chan error, 1)
 	for i := range s.sessions {
@@ -49,7 +54,10 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(sessio
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		beat, cancel := context.WithTimeout(ctx, max(every, readPatience))
+		if l.nc.IsClosed() { // consumers end with it
+			return unavailable("watch", nats.ErrConnectionClosed)
+		}
+		beat, cancel := context.WithTimeout(ctx, max(every, answerPatience))
 		until := time.Now()
 		if w.reach(beat) == nil {
 			w.say(session.Notice{Until: until})
@@ -67,10 +75,10 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, tell func(sessio
 
 // consume begins to hear of one bucket.
 func (w *watching) consume(ctx context.Context, i int, broken chan<- error) (stop func(), err error) {
-	b := &w.s.sessions[i]
+	b := w.s.sessions[i]
 	ctx, cancel := w.s.bounded(ctx)
 	defer cancel()
-	c, err := b.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	c, err := b.of().OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +104,7 @@ func (w *watching) consume(ctx context.Context, i int, broken chan<- error) (sto
 }
 
 func lastSequence(ctx context.Context, b *bucket) (uint64, error) {
-	info, err := b.stream.Info(ctx)
+	info, err := b.of().Info(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -146,7 +154,7 @@ func (w *watching) pass(i int, seq uint64) {
 func (w *watching) reach(ctx context.Context) error {
 	last := make([]uint64, len(w.s.sessions))
 	err := atOnce(len(last), func(i int) (err error) {
-		last[i], err = lastSequence(ctx, &w.s.sessions[i])
+		last[i], err = lastSequence(ctx, w.s.sessions[i])
 		return err
 	})
 	for err == nil && !w.has(last) {

@@ -75,7 +75,10 @@ func openNATS(ctx context.Context, raw string) (session.Store, func(), error) {
 	for {
 		s, err := natsstore.Open(ctx, nc, &natsstore.Options{Name: "demo"})
 		if err == nil {
-			return s, nc.Close, nil
+			return s, func() {
+				_ = s.Close()
+				nc.Close()
+			}, nil
 		}
 		if !sleep(ctx, 100*time.Millisecond) {
 			nc.Close()
