@@ -25,6 +25,9 @@ func (c *checker) pool(p *Pool, name string) {
 		c.unique(addresses, at+".address", addressTwice, s.Address)
 		c.unique(routes, at+".route", "%s is the route of %s too; each server needs its own", s.Route)
 		c.where(&p.Servers[i], at)
+		if t := p.TLS; t != nil && t.ServerName == "" && !t.Insecure && c.has(at+".address") && strings.HasPrefix(s.Address, "unix:") {
+			c.fail(at+".address", "a socket has no name that a certificate could be for; write tls: {server_name: NAME}")
+		}
 	}
 	if p.Sticky != nil {
 		c.sticky(p.Sticky, name+".sticky")

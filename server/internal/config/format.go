@@ -22,6 +22,7 @@ var formats = map[string]func(string) string{
 	"name":    badName,
 	"address": badAddress,
 	"listen":  badListen,
+	"server":  badServer,
 	"path":    badPath,
 	"cookie":  badCookie,
 	"log":     badLog,
@@ -61,19 +62,24 @@ func badAddress(s string) string {
 }
 
 func badListen(s string) string {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if !filepath.IsAbs(path) || len(path) > 100 {
-			return fmt.Sprintf("%q is not the path of a socket; write the whole path, from / on, with at most 100 characters", path)
-		}
-		return ""
-	}
 	if name, ok := strings.CutPrefix(s, "systemd:"); ok {
 		if badName(name) != "" {
 			return fmt.Sprintf("%q is not the name of a socket; write the FileDescriptorName of the unit", name)
 		}
 		return ""
 	}
-	return badAddress(s)
+	return badServer(s)
+}
+
+func badServer(s string) string {
+	path, unix := strings.CutPrefix(s, "unix:")
+	switch {
+	case !unix:
+		return badAddress(s)
+	case !filepath.IsAbs(path) || len(path) > 100:
+		return fmt.Sprintf("%q is not the path of a socket; write the whole path, from / on, with at most 100 characters", path)
+	}
+	return ""
 }
 
 func badPath(s string) string {

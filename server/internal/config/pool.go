@@ -58,8 +58,8 @@ type Pool struct {
 type Server struct {
 	// 1–64 of `A-Z a-z 0-9 _ . -`, unique in the pool.
 	Name string `key:"name" need:"name the server, in logs and for belay server drain" is:"name" example:"app1"`
-	// host:port, unique in the pool.
-	Address string `key:"address" is:"address" example:"127.0.0.1:9001"`
+	// host:port, or `unix:` and the path of a socket; unique in the pool.
+	Address string `key:"address" is:"server" example:"127.0.0.1:9001"`
 	// name:port instead of an address: each address that DNS has for the name is a server.
 	DNS string `key:"dns" is:"address" example:"app.internal:9001"`
 	// Name of SRV records instead of an address: each of them is a server, those without the best priority are backups.

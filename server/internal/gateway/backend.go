@@ -191,7 +191,7 @@ func (b *backend) line(ctx context.Context) (line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return health.NewLine(ctx, nc, b.address), nil
+	return health.NewLine(ctx, nc, upstream.HostOf(b.address)), nil
 }
 
 // lineBeyond opens a line under ctx that outlives it.
@@ -203,7 +203,7 @@ func (b *backend) lineBeyond(ctx context.Context) (line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return health.NewLine(context.Background(), nc, b.address), nil
+	return health.NewLine(context.Background(), nc, upstream.HostOf(b.address)), nil
 }
 
 func (b *backend) closeIdle() {

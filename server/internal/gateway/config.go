@@ -82,7 +82,7 @@ type Pool struct {
 // Server is one app server, or what DNS has under a name.
 type Server struct {
 	Name        string
-	Address     string // host:port
+	Address     string // host:port, or unix: and a path
 	DNS         string // instead: host:port, each address of the host is a server
 	SRV         string // instead: name of SRV records
 	Route       string // its name in session cookies; empty: none

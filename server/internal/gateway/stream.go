@@ -101,7 +101,7 @@ type streamLine struct {
 
 func newStreamLine(ctx context.Context, b *backend) *streamLine {
 	ctx, cancel := context.WithCancel(ctx)
-	return &streamLine{upstream.NewTransport(b.conns, b.protocol), ctx, cancel, b.address}
+	return &streamLine{upstream.NewTransport(b.conns, b.protocol), ctx, cancel, upstream.HostOf(b.address)}
 }
 
 func (l *streamLine) Close() {

@@ -21,7 +21,7 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // Pool keeps idle connections to one server. It has no goroutine: a connection
 // is looked at when it is wanted. Safe for concurrent use.
 type Pool struct {
-	Address string
+	Address string // host:port, or unix: and a path
 	Dialer  DialFunc
 	TLS     *tls.Config // nil: none. Without a ServerName it is that of Address.
 	Proxy   ProxyProtocol
@@ -80,7 +80,7 @@ func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
 func (p *Pool) dial(ctx context.Context, hello string) (net.Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, time.Duration(p.timeout.Load()))
 	defer cancel()
-	nc, err := p.Dialer(dctx, "tcp", p.Address)
+	nc, err := p.connect(dctx)
 	if err != nil {
 		return nil, dialError(ctx, p.Address, err)
 	}

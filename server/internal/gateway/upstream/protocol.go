@@ -42,7 +42,7 @@ const (
 
 // NewTransport returns a Transport that opens its connections through a Pool.
 func NewTransport(p *Pool, proto Protocol) *Transport {
-	t := &Transport{scheme: "https", host: p.Address}
+	t := &Transport{scheme: "https", host: HostOf(p.Address)}
 	t.rt.DialContext = p.DialNetwork
 	t.rt.DialTLSContext = p.DialNetwork
 	t.rt.Protocols = new(http.Protocols)

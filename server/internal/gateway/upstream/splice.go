@@ -14,8 +14,11 @@ import (
 // CanSplice reports whether the kernel may move bytes from this connection to
 // another one by itself.
 func (c *Conn) CanSplice() bool {
-	_, ok := c.nc.(*net.TCPConn)
-	return ok
+	switch c.nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
 }
 
 // Splice writes the n bytes of a body whose length is known to w, past every
