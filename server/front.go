@@ -188,7 +188,7 @@ func (r *running) wants(cfg *Config) []want {
 		list = append(list, want{
 			key: fmt.Sprintf("listeners[%d].address", i), address: l.Address, what: "gateway", wg: &r.front.users, ctx: r.ctx,
 			options: edge.Options{
-				Handler: r.gateway, Logger: r.log,
+				Handler: r.gateway, Logger: r.log, Failed: r.gateway.ConnectionFailed,
 				Grace: cfg.Grace, HandOver: cfg.TunnelGrace, Lame: cfg.LameDuck,
 				TLS: secure(l.TLS), H2C: l.H2C, Proxies: prefixes(l.ProxyProtocol), MaxConns: l.MaxConnections,
 				MaxHeader: int(l.MaxHeader), HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout,

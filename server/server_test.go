@@ -103,6 +103,16 @@ pools: {shop: {servers: [{name: app1, address: %q}], sticky: {}}}
 		t.Errorf("%q, %v", msg, err)
 	}
 
+	bad, err := (&net.Dialer{}).DialContext(ctx, "tcp", front)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bad.Close()
+	io.WriteString(bad, "GET / HTTP/1.1\nHost: x\n\n")
+	if said, err := io.ReadAll(bad); !strings.HasPrefix(string(said), "HTTP/1.1 400 ") {
+		t.Errorf("%q %v", said, err)
+	}
+
 	scraped, err := http.Get("http://" + api + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +122,7 @@ pools: {shop: {servers: [{name: app1, address: %q}], sticky: {}}}
 	for _, want := range []string{
 		`belay_gateway_requests_total{pool="shop",server="app1",status="2xx"} 3`,
 		`belay_gateway_server_state{pool="shop",server="app1",state="up"} 1`, "go_goroutines",
+		`belay_gateway_failed_connections_total{reason="malformed"} 1`,
 	} {
 		if !strings.Contains(string(metrics), want) {
 			t.Errorf("no %s in /metrics", want)

@@ -116,6 +116,9 @@ func (s *Scanner) Scan(p []byte) (n int, end bool, err error) {
 // Begun reports whether the scanner is inside a message.
 func (s *Scanner) Begun() bool { return s.at != start || s.blank }
 
+// InHead reports whether what comes next, or what was wrong, belongs to a head.
+func (s *Scanner) InHead() bool { return s.at <= headLF && !s.trailer }
+
 // Upgrade reports whether the message that ended last asked for, or changed to,
 // another protocol.
 func (s *Scanner) Upgrade() bool { return s.upgrade }

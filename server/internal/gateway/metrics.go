@@ -24,6 +24,7 @@ type metrics struct {
 	ejections  *prometheus.CounterVec   // pool, server, reason
 	queued     *prometheus.HistogramVec // pool
 	discovered *prometheus.GaugeVec     // pool, name
+	failed     *prometheus.CounterVec   // reason
 }
 
 func newMetrics(r prometheus.Registerer, states prometheus.Collector) *metrics {
@@ -38,6 +39,7 @@ func newMetrics(r prometheus.Registerer, states prometheus.Collector) *metrics {
 		retries:   counter("retries_total", "Attempts that were followed by another one, by the server that was left and the reason.", "pool", "server", "reason"),
 		refused:   counter("refused_total", "Requests that the gateway answered itself, by the reason.", "pool", "reason"),
 		ejections: counter("ejections_total", "Servers taken out because of what their users got.", "pool", "server", "reason"),
+		failed:    counter("failed_connections_total", "Connections of clients that came to nothing before a request was known, by the reason.", "reason"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "belay_gateway_request_duration_seconds", Help: "Time from the request to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -50,7 +52,7 @@ func newMetrics(r prometheus.Registerer, states prometheus.Collector) *metrics {
 			Name: "belay_gateway_dns_up", Help: "1 if the last look-up of the name went well.",
 		}, []string{"pool", "name"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.retries, m.refused, m.ejections, m.queued, m.discovered, states)
+	r.MustRegister(m.requests, m.duration, m.retries, m.refused, m.ejections, m.queued, m.discovered, m.failed, states)
 	return m
 }
 
@@ -95,6 +97,14 @@ func (m *metrics) eject(pool, server, reason string) {
 func (m *metrics) wait(pool string, d time.Duration) {
 	if m != nil {
 		m.queued.WithLabelValues(pool).Observe(d.Seconds())
+	}
+}
+
+// ConnectionFailed counts a connection that came to nothing before a request was
+// known. reason is one of a few words.
+func (g *Gateway) ConnectionFailed(reason string) {
+	if g.metrics != nil {
+		g.metrics.failed.WithLabelValues(reason).Inc()
 	}
 }
 

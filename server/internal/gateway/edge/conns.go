@@ -26,6 +26,7 @@ type conns struct {
 
 // reader is a connection that wants to know what net/http does with it.
 type reader interface {
+	active()
 	taken()
 	idle()
 }
@@ -33,6 +34,8 @@ type reader interface {
 func (c *conns) state(nc net.Conn, state http.ConnState) {
 	if s, ok := nc.(reader); ok {
 		switch state {
+		case http.StateActive:
+			s.active()
 		case http.StateHijacked:
 			s.taken()
 		case http.StateIdle:

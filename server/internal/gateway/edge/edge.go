@@ -39,8 +39,8 @@ type Options struct {
 	H2C     bool           // HTTP/2 without TLS, for clients that know beforehand
 	Proxies []netip.Prefix // whose connections begin with a PROXY header; nil: none
 
-	// Failed is told why a connection came to nothing before a request was known;
-	// nil: nobody is.
+	// Failed is told why a connection came to nothing before a request was known:
+	// handshake, malformed or slow_head; nil: nobody is. It must not block.
 	Failed func(reason string)
 
 	MaxConns      int           // connections at a time; 0: any number
@@ -98,7 +98,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	}
 	var wg sync.WaitGroup
 	if s.o.TLS == nil {
-		ln = strictly{ln, s.o.H2C}
+		ln = strictly{ln, s.o.H2C, s.o.Failed}
 	} else {
 		shaking := s.handshakes(ln, srv.ReadHeaderTimeout)
 		wg.Go(func() { shaking.run(base) })

@@ -126,7 +126,7 @@ func (l *handshakes) shake(ctx context.Context, raw net.Conn) (c net.Conn, err e
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		return conn, nil
 	}
-	return &strictTLS{strict{Conn: conn}, conn}, nil
+	return &strictTLS{strict{Conn: conn, told: l.failed}, conn}, nil
 }
 
 func looksLikeHTTP(head [5]byte) bool {

@@ -5,8 +5,11 @@ package edge
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"time"
 
 	"github.com/belay-ha/belay/internal/framing"
 )
@@ -15,7 +18,8 @@ import (
 // net/http forgives them.
 type strictly struct {
 	net.Listener
-	h2c bool
+	h2c    bool
+	failed func(reason string)
 }
 
 func (l strictly) Accept() (net.Conn, error) {
@@ -23,7 +27,7 @@ func (l strictly) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strictPlain{strict{Conn: c, fresh: l.h2c}}, nil
+	return &strictPlain{strict{Conn: c, fresh: l.h2c, told: l.failed}}, nil
 }
 
 // preface is how HTTP/2 without TLS begins.
@@ -32,6 +36,9 @@ const preface = "PRI * HTTP/2.0\r\n"
 // poison stands for a request that came bad behind a good one: the good one has
 // its answer, and then net/http refuses this.
 const poison = " \r\n\r\n"
+
+// slowHead is for a client whose head did not come in time.
+const slowHead = "HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\nThe head of the request did not come in time.\n"
 
 // strict is a connection whose requests are looked at as they are read. All its
 // reads and every change of its state come one after another from net/http.
@@ -45,6 +52,9 @@ type strict struct {
 	early  bool   // bytes came while held
 	ahead  []byte // to be read before anything else
 	failed error  // what to say after that
+	busy   bool   // a request is being answered
+
+	told func(reason string) // why the connection comes to nothing
 }
 
 func (c *strict) Read(p []byte) (int, error) {
@@ -58,7 +68,10 @@ func (c *strict) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	switch {
-	case n == 0 || c.off:
+	case c.off:
+		return n, err
+	case n == 0:
+		c.late(err)
 		return n, err
 	case c.hold:
 		c.early = true
@@ -78,7 +91,7 @@ func (c *strict) Read(p []byte) (int, error) {
 			return n, err // it ended there
 		}
 		if _, _, bad := c.scan.Scan([]byte(preface[:c.same])); bad != nil {
-			c.failed = bad
+			c.fail(bad)
 			return 0, bad
 		}
 	}
@@ -87,7 +100,7 @@ func (c *strict) Read(p []byte) (int, error) {
 		begun := c.scan.Begun()
 		m, end, bad := c.scan.Scan(p[good:n])
 		if bad != nil {
-			c.failed = bad
+			c.fail(bad)
 			if begun && good == 0 {
 				return 0, bad
 			}
@@ -109,6 +122,29 @@ func (c *strict) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// fail ends the reading. What is wrong with a body is told by whoever reads it.
+func (c *strict) fail(bad error) {
+	c.failed = bad
+	if c.scan.InHead() {
+		c.told("malformed")
+	}
+}
+
+// late answers a client who has begun a head and did not finish it in time:
+// net/http would hang up without a word. While a request is being answered a
+// read also ends because nobody needs it any more.
+func (c *strict) late(err error) {
+	if c.busy || !c.scan.Begun() || !c.scan.InHead() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	c.told("slow_head")
+	c.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(c.Conn, slowHead)
+}
+
+// active is told that a head is complete and its request begins.
+func (c *strict) active() { c.busy = true }
+
 // taken is told that the connection speaks another protocol from now on.
 func (c *strict) taken() { c.off = true }
 
@@ -118,7 +154,7 @@ func (c *strict) idle() {
 	if c.hold && c.early {
 		c.ahead, c.failed = []byte(poison), framing.ErrMalformed
 	}
-	c.hold, c.early = false, false
+	c.hold, c.early, c.busy = false, false, false
 }
 
 // strictPlain is a connection without TLS: the kernel can move its bytes.
