@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,11 +23,8 @@ const (
 	keepAlive     = 250 * time.Millisecond
 	answerTimeout = 750 * time.Millisecond
 	bufferSize    = 64 << 10
-	// One connection, and at most one flush of it in flushEvery: calls that come at
-	// the same time then share system calls, which cost more than all else of a
-	// call. A call that comes alone is not held up.
+	// One connection: the fewer there are, the more calls share a write; see sharing.
 	multiplex     = -1 // 0 is rueidis' default, several
-	flushEvery    = 20 * time.Microsecond
 	topologyEvery = 2 * time.Second
 )
 
@@ -35,6 +33,8 @@ const (
 type Conn struct {
 	target
 	opts Options
+
+	calls atomic.Int32 // under way
 
 	// Of the form sentinel.
 	sentinels *sentinels
@@ -77,7 +77,8 @@ func Open(ctx context.Context, address string, opts *Options) (*Conn, error) {
 	}
 	t.tune(o)
 	c := &Conn{target: t, opts: o, kick: make(chan struct{}, 1)}
-	option := t.option
+	c.share(&c.option)
+	option := c.option
 	if d, ok := ctx.Deadline(); ok {
 		option.Dialer.Timeout = min(option.Dialer.Timeout, max(time.Millisecond, time.Until(d)))
 	}
@@ -145,7 +146,7 @@ func (t *target) tune(opts Options) {
 	o.Dialer.Timeout = dialTimeout
 	o.Dialer.KeepAlive = keepAlive
 	o.ConnWriteTimeout = answerTimeout
-	o.PipelineMultiplex, o.MaxFlushDelay = multiplex, flushEvery
+	o.PipelineMultiplex = multiplex
 	if t.form == cluster { // there 0 is one for each node
 		o.PipelineMultiplex = 0
 	}

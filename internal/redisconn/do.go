@@ -58,6 +58,8 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
 		defer cancel()
 	}
+	c.calls.Add(1)
+	defer c.calls.Add(-1)
 	repeated := false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client := c.current()

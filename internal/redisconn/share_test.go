@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisconn
+
+import (
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+)
+
+// written calls a function instead of writing.
+type written struct {
+	net.Conn
+	f func()
+}
+
+func (w written) Write(b []byte) (int, error) {
+	w.f()
+	return len(b), nil
+}
+
+// Whoever is ready to call goes first, if there is anybody; a lone call does not
+// wait for others.
+func TestWritesWaitForWhoIsReadyToCall(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const tries = 50
+	for calls, want := range map[int32]bool{1: false, 2: true} {
+		var under atomic.Int32
+		under.Store(calls)
+		first := 0
+		for range tries {
+			var called atomic.Bool
+			done := make(chan struct{})
+			go func() {
+				called.Store(true)
+				close(done)
+			}()
+			conn := sharing{written{f: func() {
+				if called.Load() {
+					first++
+				}
+			}}, &under}
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+		}
+		// The scheduler is fair: now and then it takes the writer first, or the other.
+		if got := first > tries/2; got != want {
+			t.Errorf("with %d calls under way: %d of %d times the other one was first", calls, first, tries)
+		}
+	}
+}
