@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == serverArg {
-		err = runServer(ctx, os.Args[2:])
+		err = runServer(ctx, os.Args[2:], os.Stdout)
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -39,6 +39,7 @@ type settings struct {
 	length   time.Duration // of one operation in one round
 	sessions int           // for bytes per session
 	only     string        // parts of stores' names
+	profiles string        // a directory
 }
 
 func run(ctx context.Context, args []string, out, notes io.Writer) error {
@@ -47,7 +48,8 @@ func run(ctx context.Context, args []string, out, notes io.Writer) error {
 	flags.SetOutput(notes)
 	flags.IntVar(&s.rounds, "rounds", 5, "interleaved rounds")
 	flags.DurationVar(&s.length, "each", 300*time.Millisecond, "how long each operation is measured in each round")
-	flags.IntVar(&s.sessions, "sessions", 4000, "sessions of each size, for bytes per session; 0: not measured")
+	flags.StringVar(&s.profiles, "cpuprofile", "", "write a CPU profile of each operation and round into this `directory`, as store_operation-N.pprof")
+	flags.IntVar(&s.sessions, "sessions", 10_000, "sessions of each size, for bytes per session; 0: not measured")
 	flags.StringVar(&s.only, "only", "", "measure only stores whose names contain one of these, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -63,7 +65,10 @@ func run(ctx context.Context, args []string, out, notes io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{settings: s, dir: dir, out: out, notes: notes}
+	if err := os.Chmod(dir, 0o711); err != nil { // databases run as users of their own
+		return err
+	}
+	b := &bench{settings: s, dir: dir, out: out, notes: notes, absent: map[string]bool{}, told: map[string]bool{}}
 	defer b.stop()
 	if err := b.open(ctx); err != nil {
 		return err
@@ -75,7 +80,10 @@ func run(ctx context.Context, args []string, out, notes io.Writer) error {
 	if err := b.capacity(ctx); err != nil {
 		return err
 	}
-	return b.placement()
+	if err := b.placement(); err != nil {
+		return err
+	}
+	return b.missing()
 }
 
 // selected: a store is measured together with what it is compared with.

@@ -8,6 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"syscall"
@@ -27,6 +31,7 @@ type subject struct {
 	inside  bool                                              // the engine is in this process: its CPU time is in the figure
 	op      map[string]func(ctx context.Context, w int) error // by operation, those that there are
 	workers int
+	tidy    func(ctx context.Context) error // deletes what was created since
 	// relayed is the same by way of relays that count, nil if it has no server.
 	relayed map[string]func(ctx context.Context, w int) error
 	relays  []*relay
@@ -50,6 +55,8 @@ type bench struct {
 	samples    map[figure][]sample
 	tripsPer   map[figure]float64
 	closers    []func()
+	absent     map[string]bool // kinds of stores that are not measured
+	told       map[string]bool // figures that were printed
 }
 
 func (b *bench) stop() {
@@ -79,7 +86,15 @@ func (b *bench) measure(ctx context.Context) error {
 				if round == 0 {
 					length /= 3
 				}
+				profiled, err := b.profile(s.name, op, round)
+				if err != nil {
+					return err
+				}
 				got, err := s.during(ctx, length, f)
+				profiled()
+				if err == nil && op == "create" && s.tidy != nil {
+					err = s.tidy(ctx)
+				}
 				if err != nil {
 					return fmt.Errorf("%s: %s: %w", s.name, op, err)
 				}
@@ -96,6 +111,24 @@ func (b *bench) measure(ctx context.Context) error {
 	return b.countTrips(ctx)
 }
 
+// profile begins a CPU profile, if they are asked for.
+func (b *bench) profile(subject, op string, round int) (end func(), err error) {
+	if b.profiles == "" || round == 0 {
+		return func() {}, nil
+	}
+	f, err := os.Create(filepath.Join(b.profiles, fmt.Sprintf("%s_%s-%d.pprof", subject, op, round)))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
+}
+
 // during lets all workers repeat an operation for a time.
 func (s *subject) during(ctx context.Context, each time.Duration, f func(ctx context.Context, w int) error) (sample, error) {
 	n := s.workers
@@ -103,6 +136,7 @@ func (s *subject) during(ctx context.Context, each time.Duration, f func(ctx con
 	errs := make([]error, n)
 	ctx, cancel := context.WithTimeout(ctx, each+30*time.Second)
 	defer cancel()
+	runtime.GC() // what others left is not this one's to collect
 	cpu, began := cpuTime(), time.Now()
 	var wg sync.WaitGroup
 	for w := range n {
@@ -147,6 +181,9 @@ func (b *bench) countTrips(ctx context.Context) error {
 			f := s.relayed[op]
 			if f == nil {
 				continue
+			}
+			if err := f(ctx, 0); err != nil { // a statement is prepared once
+				return fmt.Errorf("%s: %s: %w", s.name, op, err)
 			}
 			before := s.trips()
 			for range n {

@@ -43,33 +43,18 @@ func (b *bench) openMemcached(ctx context.Context) error {
 		}
 	}
 	for copies := 1; copies <= 2; copies++ {
-		s := &subject{name: fmt.Sprintf("memcached_%d", copies), workers: workers}
-		var through []string
-		for _, a := range addrs[:copies] {
-			r, err := startRelay(a)
-			if err != nil {
-				return err
+		_, err := b.addServed(ctx, fmt.Sprintf("memcached_%d", copies), addrs[:copies], func(at []string, relayed bool) (session.Store, error) {
+			store, err := memcachedstore.Open(ctx, "memcached://"+strings.Join(at, ","), &memcachedstore.Options{
+				Copies: copies, Prefix: fmt.Sprintf("b%d%t:", copies, relayed),
+			})
+			if err == nil {
+				b.defers(func() { _ = store.Close() })
 			}
-			b.defers(r.close)
-			s.relays, through = append(s.relays, r), append(through, r.addr())
+			return store, err
+		})
+		if err != nil {
+			return err
 		}
-		for i, at := range [][]string{addrs[:copies], through} {
-			store, err := memcachedstore.Open(ctx, "memcached://"+strings.Join(at, ","), &memcachedstore.Options{Copies: copies, Prefix: fmt.Sprintf("b%d%d:", copies, i)})
-			if err != nil {
-				return err
-			}
-			b.defers(func() { _ = store.Close() })
-			ops, _, err := storeOps(ctx, store, workers)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				s.op = ops
-			} else {
-				s.relayed = ops
-			}
-		}
-		b.add(s)
 	}
 	raw := memcache.New(addrs[0])
 	raw.MaxIdleConns, raw.Timeout = workers, 5*time.Second
@@ -96,7 +81,7 @@ func (b *bench) openMemcached(ctx context.Context) error {
 			return raw.CompareAndSwap(item)
 		},
 	}})
-	b.sized = append(b.sized, sized{name: "memcached", what: "one copy", open: func(ctx context.Context) (session.Store, func(), error) {
+	b.sized = append(b.sized, sized{name: "memcached", what: "server, one copy", open: func(ctx context.Context, _ int) (session.Store, func(), error) {
 		store, err := memcachedstore.Open(ctx, "memcached://"+addrs[0], &memcachedstore.Options{Copies: 1})
 		return store, func() { _ = store.Close() }, err
 	}, used: func(context.Context) (int64, error) { return chunks(addrs[0]) }})

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,8 +29,9 @@ import (
 
 // runServer is a server of our own in a process of its own: "nats" with a
 // directory, and for a peer its name, address and those of all; or "peer" with
-// name, address and those of all.
-func runServer(ctx context.Context, args []string) error {
+// name, address and those of all; or "size", which says what sessions take in
+// memory.
+func runServer(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case len(args) == 3 && args[0] == "nats" || len(args) == 6 && args[0] == "nats":
 		port, err := strconv.Atoi(args[2])
@@ -46,7 +48,7 @@ func runServer(ctx context.Context, args []string) error {
 		}
 		go func() {
 			<-s.Ready()
-			fmt.Println("ready")
+			fmt.Fprintln(out, "ready")
 		}()
 		return s.Run(ctx)
 	case len(args) == 4 && args[0] == "peer":
@@ -54,10 +56,17 @@ func runServer(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println("ready")
+		fmt.Fprintln(out, "ready")
 		<-ctx.Done()
 		n.stop()
 		return nil
+	case len(args) == 4 && args[0] == "size":
+		size, err1 := strconv.Atoi(args[2])
+		n, err2 := strconv.Atoi(args[3])
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		return sizeHere(ctx, args[1], size, n, out)
 	}
 	return fmt.Errorf("not a server: %q", args)
 }
@@ -114,8 +123,7 @@ func (b *bench) openNATS(ctx context.Context) error {
 	if err := wait(); err != nil {
 		return err
 	}
-	store, err := b.natsStores(ctx, "nats", addr, &natsstore.Options{})
-	if err != nil {
+	if err := b.addNATS(ctx, "nats", addr, natsstore.Options{}); err != nil {
 		return err
 	}
 	nc, err := natsstore.Dial(ctx, "nats://"+addr)
@@ -148,48 +156,34 @@ func (b *bench) openNATS(ctx context.Context) error {
 			return err
 		},
 	}})
-	n := 0
-	b.sized = append(b.sized, sized{name: "nats", what: "disk", open: func(ctx context.Context) (session.Store, func(), error) {
-		n++
-		s, err := natsstore.Open(ctx, nc, &natsstore.Options{Name: fmt.Sprint("size", n), Timeout: 30 * time.Second})
+	name := ""
+	b.sized = append(b.sized, sized{name: "nats", what: "server, streams", open: func(ctx context.Context, size int) (session.Store, func(), error) {
+		name = fmt.Sprint("size", size)
+		s, err := natsstore.Open(ctx, nc, &natsstore.Options{Name: name, Timeout: 30 * time.Second})
 		return s, func() {}, err
-	}, used: func(context.Context) (int64, error) { return bytesIn(dir) }})
-	_ = store
+	}, used: func(ctx context.Context) (sum int64, err error) {
+		list := js.ListStreams(ctx)
+		for info := range list.Info() {
+			if strings.HasPrefix(info.Config.Name, "KV_"+name+"-") {
+				sum += int64(info.State.Bytes)
+			}
+		}
+		return sum, list.Err()
+	}})
 	return nil
 }
 
-// natsStores adds a store at an address, and the same by way of a relay.
-func (b *bench) natsStores(ctx context.Context, name, addr string, o *natsstore.Options) (*natsstore.Store, error) {
-	r, err := startRelay(addr)
-	if err != nil {
-		return nil, err
-	}
-	b.defers(r.close)
-	s := &subject{name: name, workers: workers, relays: []*relay{r}}
-	var first *natsstore.Store
-	for i, at := range []string{addr, r.addr()} {
-		nc, err := natsstore.Dial(ctx, "nats://"+at, nats.PingInterval(time.Minute)) // a ping is a trip
+func (b *bench) addNATS(ctx context.Context, name, addr string, o natsstore.Options) error {
+	_, err := b.addServed(ctx, name, []string{addr}, func(at []string, _ bool) (session.Store, error) {
+		nc, err := natsstore.Dial(ctx, "nats://"+at[0], nats.PingInterval(time.Minute)) // a ping is a trip
 		if err != nil {
 			return nil, err
 		}
 		b.defers(nc.Close)
 		o.Timeout = 30 * time.Second
-		store, err := natsstore.Open(ctx, nc, o)
-		if err != nil {
-			return nil, err
-		}
-		ops, _, err := storeOps(ctx, store, workers)
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 {
-			s.op, first = ops, store
-		} else {
-			s.relayed = ops
-		}
-	}
-	b.add(s)
-	return first, nil
+		return natsstore.Open(ctx, nc, &o)
+	})
+	return err
 }
 
 func (b *bench) openCluster(ctx context.Context) error {
@@ -215,8 +209,7 @@ func (b *bench) openCluster(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := b.natsStores(ctx, "nats_r3", clients[0], &natsstore.Options{Replicas: 3})
-	return err
+	return b.addNATS(ctx, "nats_r3", clients[0], natsstore.Options{Replicas: 3})
 }
 
 // node is one of two nodes of peerstore.
@@ -287,19 +280,20 @@ func (b *bench) openPeers(ctx context.Context) error {
 	if err := wait(); err != nil {
 		return err
 	}
+	if err := n.meets(ctx); err != nil {
+		return err
+	}
+	b.sizedInChild("peer")
+	return b.addStore(ctx, "peer", n.store, workers)
+}
+
+// meets waits for the other node.
+func (n *node) meets(ctx context.Context) error {
 	for len(n.store.Stats().Nodes) < 2 {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	ops, _, err := storeOps(ctx, n.store, workers)
-	if err != nil {
-		return err
-	}
-	b.add(&subject{name: "peer", inside: true, workers: workers, op: ops})
-	b.sized = append(b.sized, sized{name: "peer", what: "heap, each of 2 nodes", open: func(context.Context) (session.Store, func(), error) {
-		return n.store, func() {}, nil
-	}, used: func(context.Context) (int64, error) { return heap(), nil }})
 	return nil
 }

@@ -41,30 +41,16 @@ func (b *bench) openRedis(ctx context.Context) error {
 		return err
 	}
 	b.defers(p.Stop)
-	r, err := startRelay(addr)
+	k, err := b.addServed(ctx, "redis", []string{addr}, func(at []string, _ bool) (session.Store, error) {
+		store, err := redisstore.Open(ctx, "redis://"+at[0]+"/0", nil)
+		if err == nil {
+			b.defers(func() { _ = store.Close() })
+		}
+		return store, err
+	})
 	if err != nil {
 		return err
 	}
-	b.defers(r.close)
-	s := &subject{name: "redis", workers: workers, relays: []*relay{r}}
-	var ids []session.ID
-	for i, at := range []string{addr, r.addr()} {
-		store, err := redisstore.Open(ctx, "redis://"+at+"/0", nil)
-		if err != nil {
-			return err
-		}
-		b.defers(func() { _ = store.Close() })
-		ops, mine, err := storeOps(ctx, store, workers)
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			s.op, ids = ops, mine
-		} else {
-			s.relayed = ops
-		}
-	}
-	b.add(s)
 
 	raw, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
 	if err != nil {
@@ -76,7 +62,7 @@ func (b *bench) openRedis(ctx context.Context) error {
 	head := fmt.Sprintf("%d 1.1 %d 0123456789abcdef", rec.Expires.UnixMilli(), rec.Seen.UnixMilli())
 	b.add(&subject{name: "rueidis", workers: workers, op: map[string]func(context.Context, int) error{
 		"load": func(ctx context.Context, w int) error {
-			m, err := raw.Do(ctx, raw.B().Hgetall().Key("belay:s:{"+ids[w].Key()+"}").Build()).AsStrMap()
+			m, err := raw.Do(ctx, raw.B().Hgetall().Key("belay:s:{"+k.ids[w].Key()+"}").Build()).AsStrMap()
 			if err == nil && len(m) < 2 {
 				err = fmt.Errorf("a session of %d fields", len(m))
 			}
@@ -87,7 +73,7 @@ func (b *bench) openRedis(ctx context.Context) error {
 				[]string{head, value, strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)}).Error()
 		},
 	}})
-	b.sized = append(b.sized, sized{name: "redis", what: "server", open: func(ctx context.Context) (session.Store, func(), error) {
+	b.sized = append(b.sized, sized{name: "redis", what: "server, used_memory", open: func(ctx context.Context, _ int) (session.Store, func(), error) {
 		if _, err := command(addr, "FLUSHALL"); err != nil {
 			return nil, nil, err
 		}

@@ -39,9 +39,13 @@ func (b *bench) report() {
 			if len(b.samples[figure{s.name, op}]) == 0 {
 				continue
 			}
+			rate, cpu := b.mid(s.name, op, rateOf), b.mid(s.name, op, cpuOf)
+			b.tell(rateName(s.name, op), rate)
+			b.tell(cpuName(s.name, op), cpu)
 			trips, mark := "-", ""
 			if n, ok := b.tripsPer[figure{s.name, op}]; ok {
 				trips = fmt.Sprintf("%.1f", n)
+				b.tell(tripsName(s.name, op), n)
 			}
 			if s.inside {
 				mark, inside = "*", true
@@ -49,8 +53,7 @@ func (b *bench) report() {
 			lat := func(f func(s sample) time.Duration) string {
 				return time.Duration(b.mid(s.name, op, func(s sample) float64 { return float64(f(s)) })).Round(time.Microsecond).String()
 			}
-			fmt.Fprintf(b.out, "%-14s %-7s %10.0f %10s %9s %9s %6s\n", s.name, op, b.mid(s.name, op, rateOf),
-				fmt.Sprintf("%.1f%s", b.mid(s.name, op, cpuOf), mark),
+			fmt.Fprintf(b.out, "%-14s %-7s %10.0f %10s %9s %9s %6s\n", s.name, op, rate, fmt.Sprintf("%.1f%s", cpu, mark),
 				lat(func(s sample) time.Duration { return s.p50 }), lat(func(s sample) time.Duration { return s.p99 }), trips)
 		}
 	}
@@ -58,28 +61,20 @@ func (b *bench) report() {
 		fmt.Fprintln(b.out, "\n* the engine is in the process that is measured")
 	}
 	fmt.Fprintln(b.out)
-	b.ratio("redis_load_x_rueidis", "redis", "rueidis", "load", cpuOf)
-	b.ratio("redis_update_x_rueidis", "redis", "rueidis", "update", cpuOf)
-	b.ratio("memcached_load_x_gomemcache", "memcached_1", "gomemcache", "load", cpuOf)
-	b.ratio("memcached_update_x_gomemcache", "memcached_1", "gomemcache", "update", cpuOf)
-	b.ratio("memcached_2_copies_load_x_gomemcache", "memcached_2", "gomemcache", "load", cpuOf)
-	b.ratio("memcached_2_copies_update_x_gomemcache", "memcached_2", "gomemcache", "update", cpuOf)
-	b.ratio("pebble_update_x_raw", "pebble", "pebble_raw", "update", rateOf)
-	b.ratio("nats_load_x_raw", "nats", "nats_raw", "load", rateOf)
-	b.ratio("nats_update_x_raw", "nats", "nats_raw", "update", rateOf)
-	b.ratio("nats_r3_update_x_single", "nats_r3", "nats", "update", rateOf)
+	for _, r := range ratios {
+		b.ratio(r)
+	}
 }
 
-// ratio prints the median of the ratios of each round: of CPU time, or of
-// throughput.
-func (b *bench) ratio(name, ours, raw, op string, f func(s sample) float64) {
-	a, c := b.samples[figure{ours, op}], b.samples[figure{raw, op}]
+// ratio prints the median of the ratios of each round.
+func (b *bench) ratio(r ratio) {
+	a, c := b.samples[figure{r.ours, r.op}], b.samples[figure{r.raw, r.op}]
 	if len(a) == 0 || len(a) != len(c) {
 		return
 	}
 	v := make([]float64, len(a))
 	for i := range a {
-		v[i] = f(a[i]) / f(c[i])
+		v[i] = r.of(a[i]) / r.of(c[i])
 	}
-	fmt.Fprintf(b.out, "%s %.2f\n", name, median(v))
+	b.figure(r.name, median(v), 2)
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,36 +54,113 @@ func newID() (id session.ID) {
 	return id
 }
 
-// storeOps are the operations on a store: each worker has a session of its own.
-func storeOps(ctx context.Context, s session.Store, n int) (ops map[string]func(context.Context, int) error, ids []session.ID, err error) {
-	ids = make([]session.ID, n)
-	recs := make([]session.Record, n)
-	for w := range ids {
-		ids[w], recs[w] = newID(), record(encoded)
-		if err := s.Create(ctx, ids[w], recs[w]); err != nil {
-			return nil, nil, err
+// work is what workers do with a store: each has a session of its own.
+type work struct {
+	store session.Store
+	ids   []session.ID
+	recs  []session.Record
+	made  [][]session.ID // by create, of each worker
+}
+
+func newWork(ctx context.Context, s session.Store, n int) (*work, error) {
+	k := &work{s, make([]session.ID, n), make([]session.Record, n), make([][]session.ID, n)}
+	for w := range n {
+		k.ids[w], k.recs[w] = newID(), record(encoded)
+		if err := s.Create(ctx, k.ids[w], k.recs[w]); err != nil {
+			return nil, err
 		}
 	}
+	return k, nil
+}
+
+func (k *work) ops() map[string]func(context.Context, int) error {
 	return map[string]func(context.Context, int) error{
 		"load": func(ctx context.Context, w int) error {
-			_, err := s.Load(ctx, ids[w])
+			_, err := k.store.Load(ctx, k.ids[w])
 			return err
 		},
 		"update": func(ctx context.Context, w int) error {
-			next := recs[w]
+			next := k.recs[w]
 			next.Rev = next.Rev.Next()
-			err := s.Update(ctx, ids[w], next, recs[w].Rev)
+			err := k.store.Update(ctx, k.ids[w], next, k.recs[w].Rev)
 			if err == nil {
-				recs[w] = next
+				k.recs[w] = next
 			}
 			return err
 		},
 		"touch": func(ctx context.Context, w int) error {
-			recs[w].Expires = recs[w].Expires.Add(time.Second)
-			return s.Touch(ctx, ids[w], recs[w].Expires)
+			k.recs[w].Expires = k.recs[w].Expires.Add(time.Second)
+			return k.store.Touch(ctx, k.ids[w], k.recs[w].Expires)
 		},
-		"create": func(ctx context.Context, w int) error { return s.Create(ctx, newID(), recs[w]) },
-	}, ids, nil
+		"create": func(ctx context.Context, w int) error {
+			id := newID()
+			k.made[w] = append(k.made[w], id)
+			return k.store.Create(ctx, id, k.recs[w])
+		},
+	}
+}
+
+// tidy deletes what was created: a store that grows from round to round would not
+// be compared with its engine alone.
+func (k *work) tidy(ctx context.Context) error {
+	errs := make([]error, len(k.made))
+	var wg sync.WaitGroup
+	for w := range k.made {
+		wg.Go(func() {
+			for chunk := range slices.Chunk(k.made[w], 64) {
+				if errs[w] = k.store.Delete(ctx, chunk...); errs[w] != nil {
+					return
+				}
+			}
+			k.made[w] = nil
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// addStore adds a store whose engine is in this process.
+func (b *bench) addStore(ctx context.Context, name string, s session.Store, workers int) error {
+	k, err := newWork(ctx, s, workers)
+	if err == nil {
+		b.add(&subject{name: name, inside: true, op: k.ops(), tidy: k.tidy, workers: workers})
+	}
+	return err
+}
+
+// addServed adds a store at a server: open is called with the addresses of the
+// server and with those of relays before it.
+func (b *bench) addServed(ctx context.Context, name string, addrs []string, open func(addrs []string, relayed bool) (session.Store, error)) (*work, error) {
+	s := &subject{name: name, workers: workers}
+	var through []string
+	for _, a := range addrs {
+		r, err := startRelay(a)
+		if err != nil {
+			return nil, err
+		}
+		b.defers(r.close)
+		s.relays, through = append(s.relays, r), append(through, r.addr())
+	}
+	direct, err := open(addrs, false)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newWork(ctx, direct, workers)
+	if err != nil {
+		return nil, err
+	}
+	s.op, s.tidy = k.ops(), k.tidy
+	relayed, err := open(through, true)
+	if err != nil {
+		return nil, err
+	}
+	counted, err := newWork(ctx, relayed, 1)
+	if err != nil {
+		return nil, err
+	}
+	s.relayed = counted.ops()
+	b.add(s)
+	return k, nil
 }
 
 func (b *bench) add(s *subject) { b.subjects = append(b.subjects, s) }
@@ -99,11 +178,16 @@ func (b *bench) open(ctx context.Context) error {
 		{"nats", b.openNATS},
 		{"nats_r3", b.openCluster},
 		{"peer", b.openPeers},
+		{"postgres", b.openPostgres},
+		{"mariadb", b.openMariaDB},
+		{"sqlite", b.openSQLite},
 	} {
 		if !b.selected(k.name) {
+			b.absent[k.name] = true
 			continue
 		}
 		if err := k.open(ctx); errors.Is(err, peer.ErrMissing) {
+			b.absent[k.name] = true
 			b.note("%s is not measured: %v", k.name, err)
 		} else if err != nil {
 			return err
@@ -112,19 +196,17 @@ func (b *bench) open(ctx context.Context) error {
 	return nil
 }
 
+func openMemory() (session.Store, error) {
+	return memstore.New(&memstore.Options{MaxBytes: -1, MaxSessions: -1})
+}
+
 func (b *bench) openMemory(ctx context.Context) error {
-	open := func() (session.Store, error) { return memstore.New(&memstore.Options{MaxBytes: -1, MaxSessions: -1}) }
-	s, err := open()
+	s, err := openMemory()
 	if err != nil {
 		return err
 	}
-	ops, _, err := storeOps(ctx, s, workers)
-	b.add(&subject{name: "memory", inside: true, op: ops, workers: workers})
-	b.sized = append(b.sized, sized{name: "memory", what: "heap", open: func(context.Context) (session.Store, func(), error) {
-		s, err := open()
-		return s, func() {}, err
-	}, used: func(context.Context) (int64, error) { return heap(), nil }})
-	return err
+	b.sizedInChild("memory")
+	return b.addStore(ctx, "memory", s, workers)
 }
 
 // quiet keeps the engine's news to itself.
@@ -140,18 +222,16 @@ func (b *bench) openPebble(ctx context.Context) error {
 		return err
 	}
 	b.defers(func() { _ = s.Close() })
-	ops, _, err := storeOps(ctx, s, manyWorkers)
-	if err != nil {
+	if err := b.addStore(ctx, "pebble", s, manyWorkers); err != nil {
 		return err
 	}
-	b.add(&subject{name: "pebble", inside: true, op: ops, workers: manyWorkers})
-	db, err := pebble.Open(filepath.Join(b.dir, "pebble-raw"), &pebble.Options{Logger: quiet{}, FormatMajorVersion: pebble.FormatValueSeparation})
+	db, err := openRawPebble(filepath.Join(b.dir, "pebble-raw"))
 	if err != nil {
 		return err
 	}
 	b.defers(func() { _ = db.Close() })
 	rec := record(encoded)
-	value, keys := session.AppendRecord(nil, &rec), make([][]byte, manyWorkers)
+	value, keys, made := session.AppendRecord(nil, &rec), make([][]byte, manyWorkers), make([][][]byte, manyWorkers)
 	for w := range keys {
 		keys[w] = []byte("s/" + newID().Key())
 	}
@@ -165,27 +245,53 @@ func (b *bench) openPebble(ctx context.Context) error {
 			return c.Close()
 		},
 		"update": func(_ context.Context, w int) error { return db.Set(keys[w], value, pebble.Sync) },
-	}})
-	if err := b.each(keys, func(k []byte) error { return db.Set(k, value, pebble.NoSync) }); err != nil {
-		return err
-	}
-	var at string
-	b.sized = append(b.sized, sized{name: "pebble", what: "disk", open: func(context.Context) (session.Store, func(), error) {
-		at, err = os.MkdirTemp(b.dir, "size-")
-		if err != nil {
-			return nil, nil, err
+		"create": func(_ context.Context, w int) error {
+			key := []byte("s/" + newID().Key())
+			made[w] = append(made[w], key)
+			return db.Set(key, value, pebble.Sync)
+		},
+	}, tidy: func(context.Context) error {
+		b := db.NewBatch()
+		for _, k := range slices.Concat(made...) {
+			if err := b.Delete(k, nil); err != nil {
+				return err
+			}
 		}
-		s, err := pebblestore.Open(at, nil)
-		return s, func() { _ = s.Close() }, err
-	}, used: func(context.Context) (int64, error) { return bytesIn(at) }})
-	return nil
-}
-
-func (b *bench) each(keys [][]byte, f func(k []byte) error) error {
+		clear(made)
+		return errors.Join(db.Apply(b, pebble.Sync), b.Close())
+	}})
 	for _, k := range keys {
-		if err := f(k); err != nil {
+		if err := db.Set(k, value, pebble.NoSync); err != nil {
 			return err
 		}
 	}
+	var at string
+	var store *pebblestore.Store
+	b.sized = append(b.sized, sized{name: "pebble", what: "disk, flushed", open: func(context.Context, int) (session.Store, func(), error) {
+		if at, err = os.MkdirTemp(b.dir, "size-"); err == nil {
+			store, err = pebblestore.Open(at, nil)
+		}
+		return store, func() {}, err
+	}, used: func(context.Context) (int64, error) {
+		if store == nil { // it is closed already
+			return bytesIn(at)
+		}
+		return 0, nil
+	}, settle: func() error {
+		err := store.Close()
+		store = nil
+		if err != nil {
+			return err
+		}
+		db, err := openRawPebble(at)
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Flush(), db.Close())
+	}})
 	return nil
+}
+
+func openRawPebble(dir string) (*pebble.DB, error) {
+	return pebble.Open(dir, &pebble.Options{Logger: quiet{}, FormatMajorVersion: pebble.FormatValueSeparation})
 }
