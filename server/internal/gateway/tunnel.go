@@ -6,14 +6,15 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
 // tunnels are the connections that speak something other than HTTP by now. The
@@ -21,7 +22,7 @@ import (
 type tunnels struct {
 	mu     sync.Mutex
 	closed bool
-	open   map[net.Conn]*exchange
+	open   map[*tunnel]*exchange
 	wg     sync.WaitGroup
 }
 
@@ -39,21 +40,21 @@ func (t *tunnels) enter() bool {
 
 func (t *tunnels) leave() { t.wg.Done() }
 
-// add keeps a connection of an exchange that has entered, for close to end it.
-func (t *tunnels) add(c net.Conn, x *exchange) {
+// add keeps a tunnel of an exchange that has entered, for close to end it.
+func (t *tunnels) add(c *tunnel, x *exchange) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		c.Close()
+		c.end()
 		return
 	}
 	if t.open == nil {
-		t.open = make(map[net.Conn]*exchange)
+		t.open = make(map[*tunnel]*exchange)
 	}
 	t.open[c] = x
 }
 
-func (t *tunnels) remove(c net.Conn) {
+func (t *tunnels) remove(c *tunnel) {
 	t.mu.Lock()
 	delete(t.open, c)
 	t.mu.Unlock()
@@ -65,7 +66,7 @@ func (t *tunnels) cut(keep func(*exchange) bool) {
 	defer t.mu.Unlock()
 	for c, x := range t.open {
 		if !keep(x) {
-			c.Close()
+			c.end()
 		}
 	}
 }
@@ -93,7 +94,7 @@ func (t *tunnels) close() {
 	t.mu.Lock()
 	t.closed = true
 	for c := range t.open {
-		c.Close()
+		c.end()
 	}
 	t.mu.Unlock()
 	t.wg.Wait()
@@ -134,33 +135,160 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 		return
 	}
 	defer client.Close()
-	x.b = a.b
-	x.g.tunnels.add(client, x)
-	defer x.g.tunnels.remove(client)
 	client.SetDeadline(time.Time{})
+	server, behind := a.conn.Tunnel()
+	t := &tunnel{client: client, server: server}
+	if strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") {
+		t.frames = new(frames)
+	}
+	x.b = a.b
+	x.g.tunnels.add(t, x)
+	defer x.g.tunnels.remove(t)
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	x.bytes = relay(client, a.conn, &out, ahead)
+	x.bytes = t.relay(out.Bytes(), behind, ahead)
 }
 
-// relay copies both ways until one end closes, and returns the bytes that went to
-// the client.
-func relay(client net.Conn, c *upstream.Conn, head *bytes.Buffer, ahead []byte) int64 {
-	server, behind := c.Tunnel()
-	head.Write(behind)
+// tunnel joins a client and a server.
+type tunnel struct {
+	client, server net.Conn
+	frames         *frames // from the server; nil: it is no WebSocket
+
+	ending atomic.Bool
+	until  time.Time // when it is cut whatever comes; read after ending
+	bye    atomic.Bool
+}
+
+// farewell is how long a WebSocket that has to end may take: for the rest of a
+// frame, and for the client to read why.
+const farewell = time.Second
+
+// end ends the tunnel: a WebSocket between two frames, with one that says so,
+// anything else at once.
+func (t *tunnel) end() {
+	if t.frames == nil {
+		t.client.Close()
+		return
+	}
+	if t.ending.Load() {
+		return
+	}
+	t.until = time.Now().Add(farewell)
+	t.ending.Store(true)
+	t.client.SetWriteDeadline(t.until)
+	t.server.SetReadDeadline(longAgo) // wakes down, which sees to the rest
+}
+
+// relay writes the head and what the server sent behind it, then copies both ways
+// until one end closes. It returns the bytes that went to the client.
+func (t *tunnel) relay(head, behind, ahead []byte) int64 {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		defer client.Close()
-		defer server.Close()
-		if _, err := server.Write(ahead); err == nil {
-			_, _ = io.Copy(server, client)
+		defer func() {
+			t.server.Close()
+			if !t.bye.Load() {
+				t.client.Close()
+			}
+		}()
+		if _, err := t.server.Write(ahead); err == nil {
+			_, _ = io.Copy(t.server, t.client)
 		}
 	})
 	var n int64
-	if _, err := client.Write(head.Bytes()); err == nil {
-		n, _ = io.Copy(client, server)
+	if _, err := t.client.Write(head); err == nil {
+		if t.frames != nil {
+			n = t.down(behind)
+		} else if m, err := t.client.Write(behind); err == nil {
+			n, _ = io.Copy(t.client, t.server)
+			n += int64(m)
+		}
 	}
-	server.Close()
-	client.Close()
+	t.server.Close()
+	if t.bye.Load() {
+		// A connection that is closed with something unread is reset, and the
+		// client might not see what was sent last.
+		if h, ok := t.client.(interface{ CloseWrite() error }); ok {
+			_ = h.CloseWrite() // then he knows that he may close, and need not be waited for
+		}
+		t.client.SetReadDeadline(t.until)
+		wg.Wait()
+		_, _ = io.Copy(io.Discard, t.client)
+	}
+	t.client.Close()
 	wg.Wait()
 	return n
+}
+
+// longFrame is the rest of a frame that is left to the kernel.
+const longFrame = 64 << 10
+
+// down copies the frames of the server to the client, until there are no more or
+// the tunnel has to end.
+func (t *tunnel) down(behind []byte) (total int64) {
+	buf := make([]byte, 4<<10)
+	for p := behind; ; {
+		n, over := t.pass(p)
+		total += n
+		if over {
+			return total
+		}
+		if t.frames.left >= longFrame {
+			n, err := io.Copy(t.client, &io.LimitedReader{R: t.server, N: int64(t.frames.left)})
+			total += n
+			t.frames.skip(n)
+			p = nil
+			if err == nil && t.frames.left == 0 || t.rest(err) {
+				continue
+			}
+			return total
+		}
+		m, err := t.server.Read(buf)
+		if p = buf[:m]; m == 0 && !t.rest(err) {
+			return total
+		}
+	}
+}
+
+// pass writes p to the client, and the last frame of all where the tunnel has to
+// end and one has ended. It reports whether that is over.
+func (t *tunnel) pass(p []byte) (n int64, over bool) {
+	ending := t.ending.Load()
+	last := ending && t.frames.between()
+	if last {
+		p = nil
+	}
+	for rest := p; len(rest) > 0 && !last; {
+		m, end := t.frames.next(rest)
+		rest = rest[m:]
+		if last = end && ending; last {
+			p = p[:len(p)-len(rest)]
+		}
+	}
+	if len(p) > 0 {
+		m, err := t.client.Write(p)
+		if n = int64(m); err != nil {
+			return n, true
+		}
+	}
+	if !last {
+		return n, false
+	}
+	t.bye.Store(true)
+	m, err := t.client.Write(goingAway)
+	if err != nil {
+		t.bye.Store(false)
+	}
+	return n + int64(m), true
+}
+
+// goingAway is a frame that closes a WebSocket with the code 1001.
+var goingAway = []byte{0x80 | opClose, 2, 1001 >> 8, 1001 & 0xff}
+
+// rest reports whether reading goes on after an error: to the end of a frame
+// that has begun, where the tunnel has to end.
+func (t *tunnel) rest(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !t.ending.Load() || !time.Now().Before(t.until) {
+		return false
+	}
+	t.server.SetReadDeadline(t.until)
+	return true
 }
