@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -290,5 +292,74 @@ func TestAccessLogIsReopened(t *testing.T) {
 				t.Fatal("nothing is written where the log now is")
 			}
 		}
+	}
+}
+
+// The files for TLS to servers may be replaced while the gateway runs: what it
+// trusts, and who it is. The servers stay what they were.
+func TestFilesForTLSToServersAreReadAgainWhenTheyChange(t *testing.T) {
+	for _, proto := range []string{"http1", "h2"} {
+		t.Run(proto, func(t *testing.T) {
+			dir := t.TempDir()
+			var cert atomic.Pointer[tls.Certificate]
+			file := func(name string) string { return filepath.Join(dir, name) }
+			write := func(name, text string) {
+				t.Helper()
+				if err := errors.Join(os.WriteFile(file(name+".new"), []byte(text), 0o600), os.Rename(file(name+".new"), file(name))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			renew := func(gateway string) {
+				c, k := selfSigned(t, "app.internal")
+				pair, err := tls.X509KeyPair([]byte(c), []byte(k))
+				if err != nil {
+					t.Fatal(err)
+				}
+				cert.Store(&pair)
+				write("ca.pem", c)
+				c, k = selfSigned(t, gateway)
+				write("own.key", k)
+				write("own.pem", c)
+			}
+			app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, r.Proto, " for ", r.TLS.PeerCertificates[0].DNSNames[0])
+			}))
+			app.EnableHTTP2 = true
+			app.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+			app.TLS = &tls.Config{
+				ClientAuth:     tls.RequireAnyClientCert,
+				NextProtos:     []string{"h2", "http/1.1"},
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Load(), nil },
+			}
+			renew("first.gateway")
+			app.StartTLS()
+			defer app.Close()
+			front := freePort(t)
+			s := run(t, fmt.Sprintf(`listeners: [{address: %q}]
+access_log: off
+watch: false
+pools:
+  shop:
+    servers: [{name: a, address: %q}]
+    protocol: %s
+    health: {interval: 1h}
+    tls: {server_name: app.internal, ca_file: %q, cert_file: %q, key_file: %q}
+`, front, app.Listener.Addr(), proto, file("ca.pem"), file("own.pem"), file("own.key")))
+			version := map[string]string{"http1": "HTTP/1.1", "h2": "HTTP/2.0"}[proto]
+			for _, who := range []string{"first.gateway", "second.gateway", "second.gateway"} {
+				if got, err := get(front); got != version+" for "+who {
+					t.Errorf("%q %v, want %s as %s", got, err, version, who)
+				}
+				if who == "first.gateway" {
+					renew("second.gateway")
+				}
+				if err := s.Reload(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := s.logs.count("server is up"); n != 1 {
+				t.Errorf("the server came up %d times: it was taken for another one", n)
+			}
+		})
 	}
 }

@@ -6,8 +6,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -52,7 +51,8 @@ type backend struct {
 	t         atomic.Pointer[timing] // with the longest patience of any route
 	conns     *upstream.Pool
 	protocol  upstream.Protocol
-	streams   *upstream.Transport // nil: it speaks HTTP/1.1
+	streams   atomic.Pointer[upstream.Transport] // nil: it speaks HTTP/1.1
+	trusted   [sha256.Size]byte                  // sum of the files for TLS. Under the gateway's mu.
 	prober    *health.Prober
 	library   atomic.Bool
 	seen      *balance.Seen      // nil: users are bound to no server
@@ -77,20 +77,8 @@ func newBackend(g *Gateway, id identity, cfg *Pool, offset time.Duration) *backe
 		b.seen = &balance.Seen{Window: cfg.Sticky.LiveWindow}
 	}
 	b.conns = &upstream.Pool{Address: id.address, Dialer: g.dial, Proxy: cfg.Proxy}
-	secure, err := cfg.TLS.client()
-	if err != nil {
-		// A file that was good when the configuration was read is not any more.
-		// Nothing goes out in the clear: no server can be trusted without it.
-		g.log.Error("TLS to servers cannot be set up", "pool", cfg.Name, "server", id.name, "error", err)
-		secure = &tls.Config{RootCAs: x509.NewCertPool()}
-	}
-	b.conns.TLS = secure
-	if b.protocol = cfg.Protocol; b.protocol != upstream.HTTP1 {
-		if secure != nil {
-			secure.NextProtos = []string{"h2"}
-		}
-		b.streams = upstream.NewTransport(b.conns, b.protocol)
-	}
+	b.protocol = cfg.Protocol
+	b.trust(cfg.TLS)
 	b.prober = health.New(health.Options{
 		Rule:         cfg.Health.Rule,
 		Interval:     cfg.Health.Interval,
@@ -184,7 +172,7 @@ func (b *backend) learn(ctx context.Context) {
 }
 
 func (b *backend) line(ctx context.Context) (line, error) {
-	if b.streams != nil {
+	if b.protocol != upstream.HTTP1 {
 		return newStreamLine(ctx, b), nil
 	}
 	nc, err := b.conns.Dial(ctx)
@@ -196,7 +184,7 @@ func (b *backend) line(ctx context.Context) (line, error) {
 
 // lineBeyond opens a line under ctx that outlives it.
 func (b *backend) lineBeyond(ctx context.Context) (line, error) {
-	if b.streams != nil {
+	if b.protocol != upstream.HTTP1 {
 		return newStreamLine(context.Background(), b), nil
 	}
 	nc, err := b.conns.Dial(ctx)
@@ -208,8 +196,8 @@ func (b *backend) lineBeyond(ctx context.Context) (line, error) {
 
 func (b *backend) closeIdle() {
 	b.conns.CloseIdle()
-	if b.streams != nil {
-		b.streams.CloseIdle()
+	if t := b.streams.Load(); t != nil {
+		t.CloseIdle()
 	}
 }
 

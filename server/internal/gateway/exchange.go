@@ -147,7 +147,7 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 func (x *exchange) try(i int) bool {
 	b := x.p.backends[i]
 	x.servers = append(x.servers, b.name)
-	if b.streams != nil {
+	if b.protocol != upstream.HTTP1 {
 		return x.tryStream(i, b)
 	}
 	for again := false; ; again = true {

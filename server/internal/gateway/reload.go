@@ -119,6 +119,11 @@ func (g *Gateway) swap(ctx context.Context) error {
 	c := &g.checks
 	old := g.now.Load()
 	next := newSnapshot(g, g.sources.effective(), old)
+	for p, i := range next.backends() {
+		if p.cfg.TLS != nil {
+			p.backends[i].trust(p.cfg.TLS) // its files may say something else by now
+		}
+	}
 	c.begin(next)
 	if err := next.known(ctx); err != nil {
 		next.retire(old)

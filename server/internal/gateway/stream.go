@@ -26,7 +26,7 @@ func (x *exchange) tryStream(i int, b *backend) bool {
 		x.refuse(&refusal{status: http.StatusNotImplemented, outcome: "no_upgrade", text: "The servers of this route speak HTTP/2, which has no Upgrade."})
 		return true
 	}
-	s := b.streams.Open(x.ctx)
+	s := b.streams.Load().Open(x.ctx)
 	a := b.begin(x.ctx, s, x.site.t)
 	req, err := x.streamRequest(a)
 	if err != nil {

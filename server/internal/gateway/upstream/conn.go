@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -32,7 +33,8 @@ type Conn struct {
 	Reused bool // it has carried an exchange before this one
 
 	pool     *Pool
-	hello    string // what it began with
+	hello    string      // what it began with
+	secure   *tls.Config // how it was made confidential; nil: it was not
 	nc       net.Conn
 	br       *bufio.Reader
 	watch    Watch

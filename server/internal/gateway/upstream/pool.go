@@ -23,10 +23,10 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type Pool struct {
 	Address string // host:port, or unix: and a path
 	Dialer  DialFunc
-	TLS     *tls.Config // nil: none. Without a ServerName it is that of Address.
 	Proxy   ProxyProtocol
 
-	timeout atomic.Int64 // of opening a connection, in nanoseconds
+	timeout atomic.Int64               // of opening a connection, in nanoseconds
+	tls     atomic.Pointer[tls.Config] // nil: none
 
 	mu      sync.Mutex
 	idle    []*Conn // the newest last
@@ -35,6 +35,14 @@ type Pool struct {
 
 // SetTimeout says how long opening a connection may take. It comes before first use.
 func (p *Pool) SetTimeout(d time.Duration) { p.timeout.Store(int64(d)) }
+
+// SetTLS says how connections are made confidential; nil: not at all. Without a
+// ServerName it is that of Address. Connections that were made otherwise carry no
+// further exchange. c must not be changed any more.
+func (p *Pool) SetTLS(c *tls.Config) {
+	p.tls.Store(c)
+	p.CloseIdle()
+}
 
 const (
 	maxIdle = 256
@@ -62,22 +70,23 @@ func (p *Pool) Get(ctx context.Context, hello string) (*Conn, error) {
 
 // Open returns a new connection.
 func (p *Pool) Open(ctx context.Context, hello string) (*Conn, error) {
-	nc, err := p.dial(ctx, hello)
+	secure := p.tls.Load()
+	nc, err := p.dial(ctx, hello, secure)
 	if err != nil {
 		return nil, err
 	}
 	c := newConn(p, nc)
-	c.hello = hello
+	c.hello, c.secure = hello, secure
 	return c, nil
 }
 
 // Dial opens a connection, for questions beside the traffic. Its errors
 // wrap ErrRefused, ErrUnreachable or ErrLocal.
 func (p *Pool) Dial(ctx context.Context) (net.Conn, error) {
-	return p.dial(ctx, p.Proxy.Header(netip.AddrPort{}, netip.AddrPort{}))
+	return p.dial(ctx, p.Proxy.Header(netip.AddrPort{}, netip.AddrPort{}), p.tls.Load())
 }
 
-func (p *Pool) dial(ctx context.Context, hello string) (net.Conn, error) {
+func (p *Pool) dial(ctx context.Context, hello string, secure *tls.Config) (net.Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, time.Duration(p.timeout.Load()))
 	defer cancel()
 	nc, err := p.connect(dctx)
@@ -90,10 +99,10 @@ func (p *Pool) dial(ctx context.Context, hello string) (net.Conn, error) {
 			return nil, dialError(ctx, p.Address, err)
 		}
 	}
-	if p.TLS == nil {
+	if secure == nil {
 		return nc, nil
 	}
-	c, err := p.handshake(dctx, nc)
+	c, err := p.handshake(dctx, nc, secure)
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -139,7 +148,7 @@ func (p *Pool) pop(hello string) *Conn {
 func (p *Pool) push(c *Conn) {
 	c.released = time.Now()
 	p.mu.Lock()
-	if p.retired {
+	if p.retired || c.secure != p.tls.Load() {
 		p.mu.Unlock()
 		c.Close()
 		return

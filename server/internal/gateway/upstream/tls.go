@@ -12,8 +12,7 @@ import (
 
 // handshake makes a connection confidential. A server whose certificate does not
 // hold is as good as one that is not there.
-func (p *Pool) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
-	cfg := p.TLS
+func (p *Pool) handshake(ctx context.Context, nc net.Conn, cfg *tls.Config) (net.Conn, error) {
 	if cfg.ServerName == "" {
 		host, _, _ := net.SplitHostPort(p.Address)
 		cfg = cfg.Clone()

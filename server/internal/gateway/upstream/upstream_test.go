@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -271,5 +272,30 @@ func TestSpliceTellsWhoBrokeOff(t *testing.T) {
 				t.Error(fromServer, err)
 			}
 		})
+	}
+}
+
+// What was agreed on before the credentials changed holds for exchanges that
+// have begun, and for no other.
+func TestConnectionsWithOldCredentialsEnd(t *testing.T) {
+	for _, name := range []string{"idle", "in_use"} {
+		p, conns := server(t)
+		c, err := p.Open(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer := <-conns
+		if name == "idle" {
+			c.Release()
+		}
+		p.SetTLS(&tls.Config{ServerName: "app.internal"})
+		if name == "in_use" {
+			c.Release()
+		}
+		peer.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%s: %v, want the connection to end", name, err)
+		}
+		peer.Close()
 	}
 }
