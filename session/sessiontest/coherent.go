@@ -230,13 +230,16 @@ func testCoherentFresh(t *testing.T, e *env) {
 }
 
 func testT50Stale(t *testing.T, e *env) {
-	a := e.coherent(func(o *session.Options) {
-		o.MaxStale = time.Nanosecond
-		o.Rules = []session.Rule{{Pattern: "GET /news", WhenDown: session.Stale}}
-	})
+	rules := []session.Rule{{Pattern: "GET /news", WhenDown: session.Stale}}
+	a := e.coherent(func(o *session.Options) { o.MaxStale, o.Rules = time.Nanosecond, rules })
+	strict := e.coherent(func(o *session.Options) { o.MaxStale, o.StaleFor, o.Rules = time.Nanosecond, time.Nanosecond, rules })
 	b := e.browser()
 	b.must(a, setColor("red"))
+	b.color(strict)
 	e.down()
+	if w := b.do(strict, func(context.Context, *session.Session) {}, at("GET", "/news")); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("longer ago than StaleFor: answered %d", w.Code)
+	}
 	var got string
 	w := b.do(a, func(_ context.Context, s *session.Session) { got, _ = color.Get(s) }, at("GET", "/news"))
 	if w.Code != http.StatusOK || got != "red" {
@@ -248,7 +251,7 @@ func testT50Stale(t *testing.T, e *env) {
 	if w := b.do(a, setColor("blue"), at("GET", "/")); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("another route was answered %d", w.Code)
 	}
-	stranger := e.coherent(func(o *session.Options) { o.Rules = []session.Rule{{Pattern: "GET /news", WhenDown: session.Stale}} })
+	stranger := e.coherent(func(o *session.Options) { o.Rules = rules })
 	if w := b.do(stranger, setColor("x"), at("GET", "/news")); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("a server that never saw the session answered %d", w.Code)
 	}
