@@ -59,11 +59,12 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		}
 		if m.holder.owns(id) {
 			if m.holder.confirm(id, &rec, since) {
-				if now, ok := m.holder.current(id); ok {
+				if now, ok := m.holder.current(id); ok && now.Rev.Compare(known) >= 0 {
 					return now, false, nil
 				}
 			}
-			// Another node wrote it, or our own write has just ended.
+			// Another node wrote it, or our own write has just ended, or the store
+			// has lost what the client knows.
 			if err := m.holder.release(ctx, id); err != nil {
 				return Record{}, false, err
 			}
@@ -87,7 +88,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		switch {
 		case !rec.Next.IsZero() || e.rule.ReadOnly:
 			return rec, false, nil // used as in Shared mode
-		case mine && rec.Rev.Term == known.Term:
+		case mine && rec.Rev.Term == known.Term && rec.Rev.Compare(known) >= 0:
 			m.holder.put(id, rec, since.at, mark) // nobody had it since
 			return rec, false, nil
 		}

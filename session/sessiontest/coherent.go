@@ -29,6 +29,7 @@ var coherentPromises = []promise{
 	{"coherent_a_fresh_route_asks_the_store", testCoherentFresh},
 	{"T50_stale_policy_shows_what_was_last_seen", testT50Stale},
 	{"T54_coherent_refuses_late_changes_unless_told", testT54Coherent},
+	{"coherent_a_replica_that_lags_is_asked_once_more", testCoherentLag},
 	{"coherent_a_slow_read_does_not_bring_back_what_was_deleted", testCoherentSlowRead},
 }
 
@@ -274,6 +275,19 @@ func testT54Coherent(t *testing.T, e *env) {
 	}
 	if err := late(e.coherent(func(o *session.Options) { o.LateCommits = true })); err != nil {
 		t.Errorf("a late change, allowed: %v", err)
+	}
+}
+
+func testCoherentLag(t *testing.T, e *env) {
+	a, b := e.coherent(), e.browser()
+	b.must(a, setColor("red"))
+	slow := e.lag(1)
+	b.must(a, setColor("blue"))
+	var rollbacks atomic.Int64
+	o := &session.Options{Mode: session.Coherent, Cache: &mapCache{}, MaxStale: time.Hour}
+	countRollbacks(&rollbacks)(o)
+	if got := b.color(e.appOn(slow, o)); got != "blue" || rollbacks.Load() != 0 {
+		t.Errorf("read %q, %d rollbacks", got, rollbacks.Load())
 	}
 }
 
