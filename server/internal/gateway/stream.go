@@ -26,13 +26,24 @@ func (x *exchange) tryStream(i int, b *backend) bool {
 		x.refuse(&refusal{status: http.StatusNotImplemented, outcome: "no_upgrade", text: "The servers of this route speak HTTP/2, which has no Upgrade."})
 		return true
 	}
+	for again := false; ; again = true {
+		over, stale := x.onStream(i, b, again)
+		if !stale {
+			return over
+		}
+	}
+}
+
+// onStream is one try. stale says that the connection had ended, or the server
+// had taken leave, before it looked at the request; a new one may do better.
+func (x *exchange) onStream(i int, b *backend, again bool) (over, stale bool) {
 	s := b.streams.Load().Open(x.ctx)
 	a := b.begin(x.ctx, s, x.site.t)
 	req, err := x.streamRequest(a)
 	if err != nil {
 		a.giveUp()
 		x.refuse(&refusal{status: http.StatusBadRequest, outcome: "bad_request", text: "The request cannot be passed on over HTTP/2."})
-		return true
+		return true, false
 	}
 	a.mu.Lock()
 	a.upload, a.repeat = x.msg.upload, x.msg.upload == nil && x.repeat()
@@ -41,12 +52,16 @@ func (x *exchange) tryStream(i int, b *backend) bool {
 	resp, sent, err := s.RoundTrip(req, x.interim)
 	switch {
 	case err == nil:
-		return x.answer(i, a, resp)
+		return x.answer(i, a, resp), false
 	case errors.Is(err, upstream.ErrRefused), errors.Is(err, upstream.ErrUnreachable), errors.Is(err, upstream.ErrLocal):
 		a.giveUp()
-		return x.noConnection(b, err)
+		return x.noConnection(b, err), false
+	case !again && !sent && errors.Is(err, upstream.ErrBroken) && x.ctx.Err() == nil && !x.msg.upload.Begun():
+		a.giveUp()
+		x.note("stale_connection")
+		return false, true
 	}
-	return x.lost(i, a, sent, err)
+	return x.lost(i, a, sent, err), false
 }
 
 // streamRequest is the message as net/http's client takes it. The head has been
@@ -73,11 +88,16 @@ func (x *exchange) streamRequest(a *attempt) (*http.Request, error) {
 	switch u := x.msg.upload; {
 	case u != nil:
 		req.Body, req.ContentLength, req.Trailer = u.Reader(), u.Length, x.r.Trailer
-	case len(body) > 0 && len(x.r.Trailer) == 0:
+	case len(x.r.Trailer) > 0: // as it was read, in chunks
+	case !repeatable(x.r):
+		// net/http sends again what a server reset with PROTOCOL_ERROR, though that
+		// may have run. It must not be able to read the body again, even none.
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	case len(body) > 0:
 		req.ContentLength = int64(len(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
-	case len(body) == 0:
+	default:
 		req.Body, req.ContentLength = nil, 0
 	}
 	return req, nil

@@ -109,9 +109,6 @@ func (p *Pool) dial(ctx context.Context, hello string, secure *tls.Config) (net.
 	return c, err
 }
 
-// DialNetwork is Dial for those who name an address, which is not looked at.
-func (p *Pool) DialNetwork(ctx context.Context, _, _ string) (net.Conn, error) { return p.Dial(ctx) }
-
 // Retire keeps no connection from now on: those in use are closed when they are
 // given back.
 func (p *Pool) Retire() {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +44,8 @@ const (
 // NewTransport returns a Transport that opens its connections through a Pool.
 func NewTransport(p *Pool, proto Protocol) *Transport {
 	t := &Transport{scheme: "https", host: HostOf(p.Address)}
-	t.rt.DialContext = p.DialNetwork
-	t.rt.DialTLSContext = p.DialNetwork
+	t.rt.DialContext = p.dialCounted
+	t.rt.DialTLSContext = p.dialCounted
 	t.rt.Protocols = new(http.Protocols)
 	t.rt.Protocols.SetHTTP2(proto == HTTP2)
 	t.rt.Protocols.SetUnencryptedHTTP2(proto == H2C)
@@ -75,11 +76,12 @@ type Stream struct {
 	watch   Watch
 	epoch   time.Time
 	heardAt atomic.Int64
-	wrote   atomic.Bool
 
 	mu    sync.Mutex
 	timer *time.Timer
 	over  bool
+	conn  *counted // that it was given last; nil: none
+	began int64    // how much had been written there before
 }
 
 // Open begins an exchange; nothing is sent yet.
@@ -141,7 +143,7 @@ func (s *Stream) RoundTrip(req *http.Request, interim func(*http.Response)) (res
 	var mu sync.Mutex
 	done := false
 	trace := &httptrace.ClientTrace{
-		WroteHeaders:         func() { s.wrote.Store(true) },
+		GotConn:              s.got,
 		GotFirstResponseByte: s.touch,
 		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 			mu.Lock()
@@ -157,11 +159,49 @@ func (s *Stream) RoundTrip(req *http.Request, interim func(*http.Response)) (res
 	done = true
 	mu.Unlock()
 	if err != nil {
-		return nil, s.wrote.Load(), s.fault(err)
+		return nil, s.sent(err), s.fault(err)
 	}
 	s.touch()
 	resp.Body = &streamBody{resp.Body, s}
 	return resp, true, nil
+}
+
+// got is told which connection the stream is on. Its reader may not know yet that
+// the server has hung up; then it is closed, so that nothing is written to it.
+func (s *Stream) got(i httptrace.GotConnInfo) {
+	c := countedOf(i.Conn)
+	if c == nil {
+		return
+	}
+	s.mu.Lock()
+	s.conn, s.began = c, c.n.Load()
+	s.mu.Unlock()
+	if i.Reused && ended(c.Conn) {
+		c.Close()
+	}
+}
+
+func (s *Stream) given() *counted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
+// sent reports whether any of the request may have reached the server, and may
+// have been looked at there.
+func (s *Stream) sent(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn != nil && s.conn.n.Load() != s.began && !unprocessed(err)
+}
+
+// unprocessed recognizes the words of net/http for a request that the server says
+// it did not look at, where the request cannot be read again: the types of those
+// errors are not exported.
+func unprocessed(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "cannot retry err [") &&
+		(strings.Contains(text, "GOAWAY") || strings.Contains(text, "REFUSED_STREAM"))
 }
 
 // fault sorts what net/http returned.
@@ -171,7 +211,7 @@ func (s *Stream) fault(err error) error {
 		return cause
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrUnreachable), errors.Is(err, ErrLocal):
 		return err
-	case !s.wrote.Load():
+	case s.given() == nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err) // it does not speak HTTP/2, or not with us
 	}
 	return fmt.Errorf("%w: %w", ErrBroken, err)
