@@ -25,11 +25,12 @@ type tapped struct {
 	*memstore.Store
 	loads atomic.Int64
 
-	mu    sync.Mutex
-	lose  int           // notices that are lost, heartbeats not counted
-	cut   chan error    // ends the watch
-	stuck chan struct{} // not nil: the watch stands still until it is closed
-	hold  chan struct{} // not nil: loads wait for it once they have read
+	mu     sync.Mutex
+	lose   int           // notices that are lost, heartbeats not counted
+	refuse int           // updates that fail
+	cut    chan error    // ends the watch
+	stuck  chan struct{} // not nil: the watch stands still until it is closed
+	hold   chan struct{} // not nil: loads wait for it once they have read
 }
 
 func (s *tapped) Load(ctx context.Context, id session.ID) (session.Record, error) {
