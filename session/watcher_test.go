@@ -318,6 +318,37 @@ func TestReadThatIsOvertakenByANoticeIsNotHeld(t *testing.T) {
 	})
 }
 
+// The same on a server that does not hold the session yet.
+func TestFirstReadThatIsOvertakenByANoticeIsNotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, err := memstore.New(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts := session.Options{Mode: session.Sticky, Route: "a"}
+		before := startServer(t, mem, opts)
+		cookies := before.write(nil, 1)
+		before.stop()
+		a, b := startServer(t, mem, opts), startServer(t, mem, session.Options{})
+		defer a.stop()
+		defer b.stop()
+		time.Sleep(time.Second)
+		hold := make(chan struct{})
+		a.store.set(func() { a.store.hold = hold })
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.reads(cookies)
+		}()
+		synctest.Wait() // it has read
+		a.store.set(func() { a.store.hold = nil })
+		b.logout(cookies)
+		close(hold)
+		<-done
+		a.mustRead(cookies, 0, 1)
+	})
+}
+
 func TestWithoutRunHeldSessionsAreCheckedAfterMaxStale(t *testing.T) {
 	watching(t, func(t *testing.T, a, b *server, cookies []*http.Cookie) {
 		a.stop()

@@ -39,6 +39,7 @@ var stickyPromises = []promise{
 	{"sticky_what_the_store_has_lost_is_not_written_again_under_the_same_revision", testStickyLostRev},
 	{"sticky_parallel_changes_survive", testStickyParallel},
 	{"sticky_a_read_beside_a_write_does_not_hold_what_is_being_changed", testStickyReadBesideWrite},
+	{"sticky_a_slow_read_does_not_bring_back_what_was_deleted", testStickySlowRead},
 	{"sticky_random_moves_lose_nothing", testStickyRandom},
 	{"sticky_interval_writes_at_the_interval", testStickyInterval},
 	{"sticky_a_log_out_elsewhere_shows_within_max_stale", testStickyStale},
@@ -605,6 +606,26 @@ func testStickyReadBesideWrite(t *testing.T, e *env) {
 
 // testStickyRandom: users move between three servers at random, each waits for
 // his answer; the servers back up late. Nothing is lost, nobody sees less.
+// testStickySlowRead: a read that began before the log-out ends after it, on a
+// server that does not hold the session.
+func testStickySlowRead(t *testing.T, e *env) {
+	before, b := e.sticky("a", false), e.browser()
+	b.must(before, login("42"))
+	b.owner(before) // the new token was used
+	slow := &slowLoad{Store: e.store, loaded: make(chan struct{}), goOn: make(chan struct{})}
+	restarted := e.appOn(slow, &session.Options{Mode: session.Sticky, Route: "a", MaxStale: time.Hour})
+	var wg sync.WaitGroup
+	reader := b.clone()
+	wg.Go(func() { reader.do(restarted, func(context.Context, *session.Session) {}) })
+	<-slow.loaded
+	b.clone().must(restarted, logout) // this request's own load is not slow
+	close(slow.goOn)
+	wg.Wait()
+	if got := b.clone().owner(restarted); got != "" {
+		t.Errorf("the slow read brought %q back", got)
+	}
+}
+
 func testStickyRandom(t *testing.T, e *env) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
