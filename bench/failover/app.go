@@ -17,8 +17,6 @@ import (
 	"github.com/belay-ha/belay/session/memstore"
 )
 
-const appArg = "app"
-
 // runApp is an app server with the session library: it says who it is.
 func runApp(name, addr string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,7 +24,7 @@ const freezeBites = 5 * time.Second
 type bench struct {
 	dir          string
 	runs         int
-	only, faults []string
+	only, faults peer.List
 	results      map[string][]seen // by gateway and fault
 	missing      []string
 	self         string
@@ -64,13 +63,13 @@ func (b *bench) run(ctx context.Context) error {
 }
 
 func (b *bench) wants(fault string) bool {
-	return fault == "nofault" || len(b.faults) == 0 || slices.Contains(b.faults, fault)
+	return fault == "nofault" || b.faults.Wants(fault)
 }
 
 // measure does every fault to one gateway, each with everything new.
 func (b *bench) measure(ctx context.Context, g gateway) error {
 	for _, fault := range faultNames {
-		if !b.wants(fault) || !g.can(fault) {
+		if !b.wants(fault) || g.cannot(fault) != "" {
 			continue
 		}
 		s, err := b.one(ctx, g, fault)
@@ -196,7 +195,7 @@ func (b *bench) startNodes(ctx context.Context) (*nodes, error) {
 }
 
 func (n *nodes) start(ctx context.Context, name string) error {
-	p, err := peer.Start(ctx, n.b.dir, name, n.addrs[name], n.b.self, appArg, name, n.addrs[name])
+	p, err := peer.Start(ctx, n.b.dir, name, n.addrs[name], n.b.self, peer.AppArg, name, n.addrs[name])
 	if err != nil {
 		return err
 	}
@@ -225,11 +224,7 @@ func (n *nodes) well(name string) bool {
 }
 
 func (b *bench) values(g, fault string, f func(seen) float64) float64 {
-	var v []float64
-	for _, s := range b.results[g+" "+fault] {
-		v = append(v, f(s))
-	}
-	return peer.Median(v)
+	return peer.MedianOf(b.results[g+" "+fault], f)
 }
 
 func (b *bench) print(gateways []gateway) {
@@ -245,7 +240,7 @@ func (b *bench) print(gateways []gateway) {
 		fmt.Printf("%-9s", g.name())
 		for _, f := range faultNames {
 			if len(b.results[g.name()+" "+f]) == 0 {
-				fmt.Printf(" %16s", "-")
+				fmt.Printf(" %16s", map[bool]string{true: "-", false: "n/a"}[g.cannot(f) == ""])
 				continue
 			}
 			fmt.Printf(" %16s", fmt.Sprintf("%.0f / %.0f ms", b.values(g.name(), f, errs), b.values(g.name(), f, ms)))
@@ -253,6 +248,13 @@ func (b *bench) print(gateways []gateway) {
 		fmt.Println()
 	}
 	fmt.Println()
+	for _, g := range gateways {
+		for _, f := range faultNames {
+			if why := g.cannot(f); why != "" {
+				fmt.Printf("%s, %s: n/a: %s\n", g.name(), f, why)
+			}
+		}
+	}
 	for _, m := range b.missing {
 		fmt.Println("peer missing:", m)
 	}

@@ -4,7 +4,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/belay-ha/belay/bench/internal/peer"
 )
@@ -22,7 +25,7 @@ import (
 // gateway is a program that is measured.
 type gateway interface {
 	name() string
-	can(fault string) bool
+	cannot(fault string) string // why the fault is not measured; empty: it is
 	start(ctx context.Context, n *nodes) (url string, err error)
 	stop()
 	drain(ctx context.Context, server string) error
@@ -34,7 +37,7 @@ type gateway interface {
 func (b *bench) gateways(ctx context.Context) ([]gateway, error) {
 	var list []gateway
 	for _, name := range []string{"belay", "haproxy", "nginx", "caddy"} {
-		if len(b.only) > 0 && !slices.Contains(b.only, name) {
+		if !b.only.Wants(name) {
 			continue
 		}
 		p := proxy{b: b, prog: name}
@@ -81,6 +84,8 @@ type proxy struct {
 
 func (p *proxy) name() string { return p.prog }
 
+func (p *proxy) cannot(string) string { return "" }
+
 func (p *proxy) prepare(file, text string) error {
 	p.conf = filepath.Join(p.b.dir, file)
 	return os.WriteFile(p.conf, []byte(text), 0o600)
@@ -114,8 +119,6 @@ func (p *proxy) stop() {
 
 type belay struct{ proxy }
 
-func (g *belay) can(string) bool { return true }
-
 func (g *belay) start(ctx context.Context, n *nodes) (string, error) {
 	if err := g.addresses(); err != nil {
 		return "", err
@@ -134,16 +137,16 @@ func (g *belay) start(ctx context.Context, n *nodes) (string, error) {
 
 // drain gives users a second; then they move, each with his next request.
 func (g *belay) drain(ctx context.Context, server string) error {
-	return post(ctx, "http://"+g.admin+"/v1/servers/"+server+"/drain?deadline=1s")
+	return post(ctx, "http://"+g.admin+"/v1/servers/"+server+"/drain?deadline=1s", nil)
 }
 
 func (g *belay) reload(ctx context.Context) error {
-	return post(ctx, "http://"+g.admin+"/v1/reload")
+	return post(ctx, "http://"+g.admin+"/v1/reload", nil)
 }
 
 func (g *belay) upgrade(ctx context.Context) error {
 	before := children(g.proc.Pid())
-	if err := post(ctx, "http://"+g.admin+"/v1/upgrade"); err != nil {
+	if err := post(ctx, "http://"+g.admin+"/v1/upgrade", nil); err != nil {
 		return err
 	}
 	for _, pid := range children(g.proc.Pid()) {
@@ -154,10 +157,13 @@ func (g *belay) upgrade(ctx context.Context) error {
 	return nil
 }
 
-func post(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+func post(ctx context.Context, url string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -186,8 +192,6 @@ func children(pid int) []int {
 }
 
 type haproxy struct{ proxy }
-
-func (g *haproxy) can(string) bool { return true }
 
 func (g *haproxy) socket() string { return filepath.Join(g.b.dir, "haproxy.sock") }
 
@@ -225,13 +229,12 @@ func (g *haproxy) tell(command string) error {
 func (g *haproxy) reload(context.Context) error  { return g.proc.Signal(syscall.SIGUSR2) }
 func (g *haproxy) upgrade(context.Context) error { return g.proc.Signal(syscall.SIGUSR2) }
 
+// nginx runs as a daemon: as a child of the program that started it, it does not
+// start itself anew.
 type nginx struct {
 	proxy
 	n *nodes
 }
-
-// As a child of a program, not as a daemon, it does not start itself anew.
-func (g *nginx) can(fault string) bool { return fault != "upgrade" }
 
 func (g *nginx) config(n *nodes, down string) string {
 	var servers strings.Builder
@@ -240,7 +243,7 @@ func (g *nginx) config(n *nodes, down string) string {
 	}
 	// Its cookie stickiness is not in this version: users stick by their address
 	// and port, which stay with their connection.
-	return fmt.Sprintf("daemon off;\nuser root;\npid %s/nginx.pid;\nerror_log %s/nginx-error.log;\nevents { worker_connections 1024; }\nhttp {\n  access_log off;\n  proxy_temp_path %s/nginx-proxy;\n  client_body_temp_path %s/nginx-body;\n  fastcgi_temp_path %s/nginx-f;\n  uwsgi_temp_path %s/nginx-u;\n  scgi_temp_path %s/nginx-s;\n  upstream shop {\n    hash $remote_addr$remote_port consistent;\n    keepalive 64;\n%s  }\n  server {\n    listen %s;\n    location / { proxy_pass http://shop; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_connect_timeout 1s; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }\n  }\n}\n",
+	return fmt.Sprintf("user root;\npid %s/nginx.pid;\nerror_log %s/nginx-error.log;\nevents { worker_connections 1024; }\nhttp {\n  access_log off;\n  proxy_temp_path %s/nginx-proxy;\n  client_body_temp_path %s/nginx-body;\n  fastcgi_temp_path %s/nginx-f;\n  uwsgi_temp_path %s/nginx-u;\n  scgi_temp_path %s/nginx-s;\n  upstream shop {\n    hash $remote_addr$remote_port consistent;\n    keepalive 64;\n%s  }\n  server {\n    listen %s;\n    location / { proxy_pass http://shop; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_connect_timeout 1s; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }\n  }\n}\n",
 		g.b.dir, g.b.dir, g.b.dir, g.b.dir, g.b.dir, g.b.dir, g.b.dir, servers.String(), g.addr)
 }
 
@@ -252,29 +255,95 @@ func (g *nginx) start(ctx context.Context, n *nodes) (string, error) {
 	if err := g.prepare("nginx.conf", g.config(n, "")); err != nil {
 		return "", err
 	}
-	return g.run(ctx, g.bin, "-c", g.conf, "-p", g.b.dir)
+	out, err := exec.CommandContext(ctx, g.bin, "-c", g.conf, "-p", g.b.dir).CombinedOutput() //nolint:gosec // found in PATH
+	if err != nil {
+		return "", fmt.Errorf("nginx: %w: %s", err, out)
+	}
+	return "http://" + g.addr + "/", nil
+}
+
+// master is the process that wrote the file; 0: none.
+func (g *nginx) master() int {
+	text, _ := os.ReadFile(filepath.Join(g.b.dir, "nginx.pid"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
+}
+
+func (g *nginx) signal(sig syscall.Signal) error {
+	pid := g.master()
+	if pid == 0 {
+		return errors.New("nginx: it does not run")
+	}
+	return syscall.Kill(pid, sig)
+}
+
+// stop ends the master, which ends its workers, and waits for it.
+func (g *nginx) stop() {
+	pid := g.master()
+	if pid == 0 || syscall.Kill(pid, syscall.SIGTERM) != nil {
+		return
+	}
+	workers := children(pid)
+	for range 150 {
+		if syscall.Kill(pid, 0) != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, p := range append(workers, pid) {
+		_ = syscall.Kill(p, syscall.SIGKILL)
+	}
 }
 
 func (g *nginx) drain(_ context.Context, server string) error {
 	if err := g.prepare("nginx.conf", g.config(g.n, server)); err != nil {
 		return err
 	}
-	return g.proc.Signal(syscall.SIGHUP)
+	return g.signal(syscall.SIGHUP)
 }
 
-func (g *nginx) reload(context.Context) error { return g.proc.Signal(syscall.SIGHUP) }
+func (g *nginx) reload(context.Context) error { return g.signal(syscall.SIGHUP) }
 
-func (g *nginx) upgrade(context.Context) error { return errors.ErrUnsupported }
+// upgrade starts another master; once that runs, the workers of the old one end
+// with what they have, then it itself.
+func (g *nginx) upgrade(ctx context.Context) error {
+	old := g.master()
+	if err := g.signal(syscall.SIGUSR2); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for next := 0; next == 0 || next == old; next = g.master() {
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("nginx: no other master: %w", err)
+		}
+	}
+	if err := pause(ctx, 500*time.Millisecond); err != nil { // its workers start
+		return err
+	}
+	if err := syscall.Kill(old, syscall.SIGWINCH); err != nil {
+		return err
+	}
+	return syscall.Kill(old, syscall.SIGQUIT)
+}
 
-type caddy struct{ proxy }
+type caddy struct {
+	proxy
+	n *nodes
+}
 
-// It has no drain, and no upgrade that keeps its sockets.
-func (g *caddy) can(fault string) bool { return fault != "drain" && fault != "upgrade" }
+func (g *caddy) cannot(fault string) string {
+	if fault == "upgrade" {
+		return "it cannot pass its sockets to another process"
+	}
+	return ""
+}
 
 func (g *caddy) start(ctx context.Context, n *nodes) (string, error) {
 	if err := g.addresses(); err != nil {
 		return "", err
 	}
+	g.n = n
 	var to []string
 	for _, name := range n.names {
 		to = append(to, n.addrs[name])
@@ -287,8 +356,49 @@ func (g *caddy) start(ctx context.Context, n *nodes) (string, error) {
 	return g.run(ctx, g.bin, "run", "--config", g.conf, "--adapter", "caddyfile")
 }
 
-func (g *caddy) drain(context.Context, string) error { return errors.ErrUnsupported }
-func (g *caddy) upgrade(context.Context) error       { return errors.ErrUnsupported }
+// drain takes the server out of the running configuration, which is the only way
+// that its admin API has.
+func (g *caddy) drain(ctx context.Context, server string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/config/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var cfg any
+	if err := json.NewDecoder(resp.Body).Decode(&cfg); err != nil {
+		return fmt.Errorf("caddy: read its configuration: %w", err)
+	}
+	text, err := json.Marshal(without(cfg, g.n.addrs[server]))
+	if err != nil {
+		return err
+	}
+	return post(ctx, "http://"+g.admin+"/load", text)
+}
+
+// without returns a part of Caddy's configuration without the upstream of that address.
+func without(part any, addr string) any {
+	switch v := part.(type) {
+	case map[string]any:
+		for key, value := range v {
+			v[key] = without(value, addr)
+		}
+	case []any:
+		kept := make([]any, 0, len(v))
+		for _, e := range v {
+			if m, ok := e.(map[string]any); !ok || m["dial"] != addr {
+				kept = append(kept, without(e, addr))
+			}
+		}
+		return kept
+	}
+	return part
+}
+
+func (g *caddy) upgrade(context.Context) error { return errors.ErrUnsupported }
 
 func (g *caddy) reload(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, g.bin, "reload", "--config", g.conf, "--adapter", "caddyfile", "--address", g.admin, "--force").CombinedOutput() //nolint:gosec // found in PATH

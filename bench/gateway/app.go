@@ -10,8 +10,6 @@ import (
 	"time"
 )
 
-const appArg = "app"
-
 // sizes are the answers that are asked for.
 var sizes = map[string]int{"small": 70, "10k": 10 << 10, "1m": 1 << 20}
 

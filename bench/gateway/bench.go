@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
 	"regexp"
@@ -26,7 +25,9 @@ type bench struct {
 	rounds  int
 	length  time.Duration
 	idle    int
-	only    []string
+	only    peer.List
+	kinds   peer.List // of cases
+	before  string    // another belay program; empty: none
 	apps    []string
 	running []*peer.Process
 	proxies []*proxy
@@ -77,6 +78,9 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	for round := range b.rounds + 1 {
 		for _, c := range cases {
+			if !b.kinds.Wants(c.name) {
+				continue
+			}
 			for _, p := range b.proxies {
 				length := b.length
 				if round == 0 {
@@ -94,11 +98,11 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	idle := -1.0
 	for _, p := range b.proxies {
-		if p.name != "belay" {
+		if p.name != "belay" || b.idle <= 0 {
 			continue
 		}
 		var err error
-		if idle, err = b.idleBytes(ctx, p); err != nil {
+		if idle, err = peer.IdleBytes(ctx, p.proc, p.plain, b.idle, "GET /small HTTP/1.1\r\nHost: bench\r\n\r\n"); err != nil {
 			return err
 		}
 	}
@@ -163,7 +167,11 @@ func (b *bench) measure(ctx context.Context, p *proxy, path string, tls bool, sc
 	if err != nil {
 		return result{}, err
 	}
-	text := string(out)
+	return parse(string(out), after-before)
+}
+
+// parse reads what wrk prints.
+func parse(text string, used time.Duration) (result, error) {
 	n := number(requestsLine, text)
 	if n < 100 || strings.Contains(text, "Non-2xx") {
 		return result{}, fmt.Errorf("wrk saw failures:\n%s", text)
@@ -172,7 +180,7 @@ func (b *bench) measure(ctx context.Context, p *proxy, path string, tls bool, sc
 	if m := p99Line.FindStringSubmatch(text); len(m) > 2 {
 		p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[m[2]]
 	}
-	return result{cpu: float64((after - before).Microseconds()) / n, p99: p99, rate: number(rateLine, text)}, nil
+	return result{cpu: float64(used.Microseconds()) / n, p99: p99, rate: number(rateLine, text)}, nil
 }
 
 func number(re *regexp.Regexp, text string) float64 {
@@ -184,54 +192,13 @@ func number(re *regexp.Regexp, text string) float64 {
 	return v
 }
 
-// idleBytes is what a keep-alive connection that has had one answer adds to the
-// memory of the proxy.
-func (b *bench) idleBytes(ctx context.Context, p *proxy) (float64, error) {
-	before, err := p.proc.RSS()
-	if err != nil {
-		return 0, err
-	}
-	var conns []net.Conn
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	buf := make([]byte, 4096)
-	for range b.idle {
-		c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", p.plain)
-		if err != nil {
-			return 0, fmt.Errorf("idle connection: %w", err)
-		}
-		conns = append(conns, c)
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.WriteString(c, "GET /small HTTP/1.1\r\nHost: bench\r\n\r\n"); err != nil {
-			return 0, err
-		}
-		if _, err := c.Read(buf); err != nil {
-			return 0, err
-		}
-	}
-	after, err := p.proc.RSS()
-	return float64(after-before) / float64(b.idle), err
-}
-
 func (b *bench) median(p, c string, f func(result) float64) float64 {
-	var v []float64
-	for _, r := range b.results[p+" "+c] {
-		v = append(v, f(r))
-	}
-	return peer.Median(v)
+	return peer.MedianOf(b.results[p+" "+c], f)
 }
 
-// times compares a proxy with HAProxy round by round.
-func (b *bench) times(p, c string) (float64, bool) {
-	mine, other := b.results[p+" "+c], b.results["haproxy "+c]
-	var v []float64
-	for i := range min(len(mine), len(other)) {
-		v = append(v, mine[i].cpu/other[i].cpu)
-	}
-	return peer.Median(v), len(v) > 0
+// times compares the CPU time of a proxy with HAProxy's; 0: one was not measured.
+func (b *bench) times(p, c string) float64 {
+	return peer.Times(b.results[p+" "+c], b.results["haproxy "+c], func(r result) float64 { return r.cpu })
 }
 
 func (b *bench) print(idle float64) {
@@ -258,13 +225,15 @@ func (b *bench) print(idle float64) {
 		fmt.Printf("haproxy_us %.1f\n", b.median("haproxy", "small", func(r result) float64 { return r.cpu }))
 	}
 	for _, c := range cases {
-		if v, ok := b.times("belay", c.name); ok {
+		if v := b.times("belay", c.name); v > 0 {
 			fmt.Printf("%s_x_haproxy %.2f\n", c.name, v)
 		}
 	}
-	for _, p := range []string{"nginx", "caddy"} {
-		if v, ok := b.times(p, "small"); ok {
-			fmt.Printf("%s_small_x_haproxy %.2f\n", p, v)
+	for _, p := range []string{"before", "nginx", "caddy"} {
+		for _, c := range cases {
+			if v := b.times(p, c.name); v > 0 {
+				fmt.Printf("%s_%s_x_haproxy %.2f\n", p, c.name, v)
+			}
 		}
 	}
 	if idle >= 0 {

@@ -8,40 +8,25 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"strings"
 	"time"
+
+	"github.com/belay-ha/belay/bench/internal/peer"
 )
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == appArg {
-		if err := runApp(os.Args[2], os.Args[3]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench/gateway: app:", err)
-			os.Exit(1)
-		}
-		return
-	}
-	rounds := flag.Int("rounds", 3, "how often each case is measured, in turn; the median counts")
-	length := flag.Duration("length", 4*time.Second, "of one measurement")
-	idle := flag.Int("idle", 5000, "idle connections whose memory is measured")
-	only := flag.String("only", "", "gateways to measure beside haproxy, with commas between them; empty: all")
+	peer.App(runApp)
+	b := &bench{}
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each case is measured, in turn; the median counts")
+	flag.DurationVar(&b.length, "length", 4*time.Second, "of one measurement")
+	flag.IntVar(&b.idle, "idle", 5000, "idle connections whose memory is measured; 0: it is not")
+	flag.Var(&b.only, "only", "gateways to measure beside haproxy, with commas between them; empty: all")
+	flag.Var(&b.kinds, "cases", "cases to measure, with commas between them; empty: all")
+	flag.StringVar(&b.before, "before", "", "another belay program, to compare with in the same rounds; empty: none")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	dir, err := os.MkdirTemp("", "belay-bench-gateway-")
-	if err == nil {
-		b := &bench{dir: dir, rounds: max(1, *rounds), length: max(time.Second, *length), idle: max(1, *idle)}
-		if *only != "" {
-			b.only = strings.Split(*only, ",")
-		}
-		err = errors.Join(b.run(ctx), os.RemoveAll(dir))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/gateway:", err)
-		os.Exit(1)
-	}
+	b.rounds, b.length = max(1, b.rounds), max(time.Second, b.length)
+	peer.Main("gateway", func(ctx context.Context, dir string) error {
+		b.dir = dir
+		return b.run(ctx)
+	})
 }

@@ -47,7 +47,7 @@ func (b *bench) start(ctx context.Context) error {
 			return err
 		}
 		name := fmt.Sprintf("app%d", i+1)
-		p, err := peer.Start(ctx, b.dir, name, addr, b.self, appArg, name, addr)
+		p, err := peer.Start(ctx, b.dir, name, addr, b.self, peer.AppArg, name, addr)
 		if err != nil {
 			return err
 		}
@@ -57,14 +57,18 @@ func (b *bench) start(ctx context.Context) error {
 	if err := b.certificate(); err != nil {
 		return err
 	}
-	for _, name := range []string{"haproxy", "belay", "nginx", "caddy"} {
-		if name != "haproxy" && len(b.only) > 0 && !slices.Contains(b.only, name) {
-			continue
-		}
+	for _, name := range []string{"haproxy", "belay", "before", "nginx", "caddy"} {
 		p := &proxy{name: name}
-		if name == "belay" {
+		switch {
+		case name == "before":
+			if p.bin = b.before; p.bin == "" {
+				continue
+			}
+		case name != "haproxy" && !b.only.Wants(name):
+			continue
+		case name == "belay":
 			p.bin, err = peer.Build(ctx, b.dir, "./cmd/belay")
-		} else {
+		default:
 			p.bin, err = peer.Find(name)
 		}
 		if errors.Is(err, peer.ErrMissing) {
@@ -92,8 +96,8 @@ func (b *bench) startProxy(ctx context.Context, p *proxy) error {
 	var text string
 	var command []string
 	switch p.name {
-	case "belay":
-		p.cookieName, p.configFile = "belay_server", "belay.yaml"
+	case "belay", "before":
+		p.cookieName, p.configFile = "belay_server", p.name+".yaml"
 		text = fmt.Sprintf("listeners:\n  - {address: %q}\n  - {address: %q, tls: {certificates: [{cert_file: cert.pem, key_file: key.pem}]}}\nadmin: {address: %q}\naccess_log: off\npools:\n  shop:\n    servers: [{name: app1, address: %q}, {name: app2, address: %q}]\n    health: {path: /healthz, interval: 2s}\n    sticky: {}\n",
 			p.plain, p.tls, p.admin, b.apps[0], b.apps[1])
 		command = []string{p.bin, "serve", "-c"}

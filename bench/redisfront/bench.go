@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +66,7 @@ func (b *bench) run(ctx context.Context) error {
 			}
 		}
 	}
-	bytes, err := b.idleBytes(ctx)
+	bytes, err := peer.IdleBytes(ctx, b.relays[belay], b.addrs[belay], b.idle, "PING\r\n")
 	if err != nil {
 		return err
 	}
@@ -179,71 +178,42 @@ func (b *bench) measure(ctx context.Context, way string, pipeline int) (result, 
 	if err != nil {
 		return result{}, err
 	}
-	rate, tests := 0.0, 0
-	for line := range strings.Lines(string(out)) {
+	rate, err := parse(string(out))
+	if err != nil {
+		return result{}, err
+	}
+	return result{rate: rate, cpu: float64((after - before).Microseconds()) / float64(tests*n)}, nil
+}
+
+// tests are SET and GET.
+const tests = 2
+
+// parse reads the requests per second, of both kinds in turn, from redis-benchmark's lines.
+func parse(text string) (float64, error) {
+	seconds, seen := 0.0, 0
+	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSpace(line), ",")
 		if len(f) < 2 {
 			continue
 		}
 		if v, err := strconv.ParseFloat(strings.Trim(f[1], `"`), 64); err == nil {
-			rate += 1 / v
-			tests++
+			seconds += 1 / v
+			seen++
 		}
 	}
-	if tests != 2 {
-		return result{}, fmt.Errorf("redis-benchmark printed %q", out)
+	if seen != tests {
+		return 0, fmt.Errorf("redis-benchmark printed %q", text)
 	}
-	return result{rate: float64(tests) / rate, cpu: float64((after - before).Microseconds()) / float64(tests*n)}, nil
-}
-
-// idleBytes is what an idle connection of a client adds to the front's memory.
-func (b *bench) idleBytes(ctx context.Context) (float64, error) {
-	before, err := b.relays[belay].RSS()
-	if err != nil {
-		return 0, err
-	}
-	var conns []net.Conn
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	buf := make([]byte, 16)
-	for range b.idle {
-		c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", b.addrs[belay])
-		if err != nil {
-			return 0, fmt.Errorf("idle connection: %w", err)
-		}
-		conns = append(conns, c)
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Write([]byte("PING\r\n")); err != nil {
-			return 0, err
-		}
-		if _, err := c.Read(buf); err != nil {
-			return 0, err
-		}
-	}
-	after, err := b.relays[belay].RSS()
-	return float64(after-before) / float64(b.idle), err
+	return tests / seconds, nil
 }
 
 func (b *bench) median(way string, pipeline int, f func(result) float64) float64 {
-	var v []float64
-	for _, r := range b.results[key(way, pipeline)] {
-		v = append(v, f(r))
-	}
-	return peer.Median(v)
+	return peer.MedianOf(b.results[key(way, pipeline)], f)
 }
 
 // ratio compares two ways round by round.
 func (b *bench) ratio(a, c string, pipeline int, f func(result) float64) float64 {
-	var v []float64
-	for i, r := range b.results[key(a, pipeline)] {
-		if other := b.results[key(c, pipeline)]; i < len(other) && f(other[i]) > 0 {
-			v = append(v, f(r)/f(other[i]))
-		}
-	}
-	return peer.Median(v)
+	return peer.Times(b.results[key(a, pipeline)], b.results[key(c, pipeline)], f)
 }
 
 func (b *bench) print(idle float64) {

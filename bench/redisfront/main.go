@@ -8,27 +8,20 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
+
+	"github.com/belay-ha/belay/bench/internal/peer"
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each is measured, in turn")
-	requests := flag.Int("requests", 100_000, "requests of a measurement at pipeline 1; four times as many at 16")
-	idle := flag.Int("idle", 5000, "idle connections whose memory is measured")
+	b := &bench{}
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each is measured, in turn")
+	flag.IntVar(&b.requests, "requests", 100_000, "requests of a measurement at pipeline 1; four times as many at 16")
+	flag.IntVar(&b.idle, "idle", 5000, "idle connections whose memory is measured")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	dir, err := os.MkdirTemp("", "belay-bench-redisfront-")
-	if err == nil {
-		b := &bench{dir: dir, rounds: max(1, *rounds), requests: max(1000, *requests), idle: max(1, *idle)}
-		err = errors.Join(b.run(ctx), os.RemoveAll(dir))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/redisfront:", err)
-		os.Exit(1)
-	}
+	b.rounds, b.requests, b.idle = max(1, b.rounds), max(1000, b.requests), max(1, b.idle)
+	peer.Main("redisfront", func(ctx context.Context, dir string) error {
+		b.dir = dir
+		return b.run(ctx)
+	})
 }

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -196,9 +195,14 @@ func stat(pid int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return statFields(text)
+}
+
+// statFields cuts behind the name, which may hold anything.
+func statFields(text []byte) ([]string, error) {
 	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(f) < 20 {
-		return nil, fmt.Errorf("/proc/%d/stat is short", pid)
+		return nil, fmt.Errorf("/proc/PID/stat is %q", text)
 	}
 	return f, nil
 }
@@ -228,14 +232,4 @@ func family(pid int) []int {
 		}
 	}
 	return list
-}
-
-// Median is the middle of some values, which need not be sorted; 0 of none.
-func Median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	n := len(v)
-	if n == 0 {
-		return 0
-	}
-	return (v[(n-1)/2] + v[n/2]) / 2
 }

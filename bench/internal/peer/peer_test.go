@@ -20,6 +20,47 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestRounds(t *testing.T) {
+	t.Parallel()
+	self := func(v float64) float64 { return v }
+	if got := peer.MedianOf([]float64{5, 1, 3}, self); got != 3 {
+		t.Error("median", got)
+	}
+	// Round by round: 2, 3 and 4 times; the medians of both would say 1.5.
+	if got := peer.Times([]float64{2, 30, 40}, []float64{1, 10, 10}, self); got != 3 {
+		t.Error("times", got)
+	}
+	if got := peer.Times([]float64{2, 30}, []float64{0, 10}, self); got != 3 {
+		t.Error("a round without a figure counts:", got)
+	}
+	if got := peer.Times([]float64{2}, nil, self); got != 0 {
+		t.Error("times nothing", got)
+	}
+}
+
+func TestStatIsReadBehindTheName(t *testing.T) {
+	t.Parallel()
+	const rest = " S 7 8 9 0 -1 4194560 1 2 3 4 150 30 0 0 20 0 4 0 99 1000 10"
+	f, err := peer.StatFields([]byte("42 (a) 1 (b" + ")" + rest))
+	if err != nil || f[0] != "S" || f[1] != "7" || f[11] != "150" || f[12] != "30" {
+		t.Error(f, err)
+	}
+	if _, err := peer.StatFields([]byte("42 (cut) S 7")); err == nil {
+		t.Error("a line that is cut off was taken")
+	}
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	var l peer.List
+	if !l.Wants("a") {
+		t.Error("an empty list wants all")
+	}
+	if err := l.Set("a,b"); err != nil || !l.Wants("b") || l.Wants("c") || l.String() != "a,b" {
+		t.Error(l, err)
+	}
+}
+
 func TestFindSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	if _, err := peer.Find("no-such-program"); !errors.Is(err, peer.ErrMissing) || !strings.Contains(err.Error(), "no-such-program") {
