@@ -5,6 +5,47 @@ package framing
 
 import "strings"
 
+// inName has the bytes of field names in lower case, and zero for all others.
+var inName = func() (table [256]byte) {
+	for i := range table {
+		c := byte(i)
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', strings.IndexByte(marks, c) >= 0:
+			table[i] = c
+		case c >= 'A' && c <= 'Z':
+			table[i] = c | 0x20
+		}
+	}
+	return table
+}()
+
+// run takes the bytes at the beginning of p that lead to no other step: nearly
+// all of a head.
+func (s *Scanner) run(p []byte) (n int) {
+	switch {
+	case s.at == fieldValue && !s.matters:
+		for n < len(p) && text(p[n]) {
+			n++
+		}
+	case s.at == fieldName:
+		for n < len(p) && inName[p[n]] != 0 {
+			if s.nname < len(s.name) {
+				s.name[s.nname] = inName[p[n]]
+				s.nname++
+			}
+			n++
+		}
+	case s.at == first && s.Kind == Requests:
+		for n < len(p) && p[n] > ' ' && text(p[n]) {
+			n++
+		}
+		copy(s.last[min(s.nlast, len(s.last)):], p[:n])
+		s.line += n
+		s.nlast += n
+	}
+	return n
+}
+
 // firstByte takes a byte of a request line or a status line.
 func (s *Scanner) firstByte(c byte) bool {
 	if c == '\r' {
@@ -57,15 +98,11 @@ func (s *Scanner) firstLine() bool {
 const marks = "!#$%&'*+-.^_`|~"
 
 func (s *Scanner) nameByte(c byte) bool {
-	switch {
-	case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-	case c >= 'A' && c <= 'Z':
-		c |= 0x20
-	case strings.IndexByte(marks, c) < 0:
+	if inName[c] == 0 {
 		return false
 	}
 	if s.nname < len(s.name) {
-		s.name[s.nname] = c
+		s.name[s.nname] = inName[c]
 		s.nname++
 	}
 	return true

@@ -100,6 +100,10 @@ func (s *Scanner) Scan(p []byte) (n int, end bool, err error) {
 		if s.at == untilClose {
 			return len(p), false, nil
 		}
+		if m := s.run(p[n:]); m > 0 {
+			n += m
+			continue
+		}
 		ok, over := s.step(p[n])
 		if !ok {
 			s.broken = true

@@ -179,11 +179,23 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
 	flush := x.rc.Flush
-	if !a.link.Pending() && flush() != nil {
+	more := a.link.Pending
+	// Bytes at hand may be no more than the end of a chunk: to read on would
+	// keep from the client what is here.
+	gather := resp.ContentLength > 0 && a.conn != nil
+	if gather {
+		more = a.conn.AtHand
+	}
+	if !more() && flush() != nil {
 		return errClient
 	}
 	for {
 		n, err := resp.Body.Read(buf[:])
+		for gather && err == nil && n < len(buf) && x.bytes+int64(n) < resp.ContentLength && more() {
+			var m int
+			m, err = resp.Body.Read(buf[n:])
+			n += m
+		}
 		if n > 0 {
 			x.sending()
 			m, werr := x.w.Write(buf[:n])
@@ -198,7 +210,7 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 		case err != nil:
 			return err
 		}
-		if !a.link.Pending() && flush() != nil {
+		if !more() && flush() != nil {
 			return errClient
 		}
 	}

@@ -55,6 +55,7 @@ type backend struct {
 	trusted   [sha256.Size]byte                  // sum of the files for TLS. Under the gateway's mu.
 	prober    *health.Prober
 	library   atomic.Bool
+	answers   answers
 	seen      *balance.Seen      // nil: users are bound to no server
 	unflushed atomic.Int64       // sessions that a draining server has not stored; negative: unknown
 	stop      context.CancelFunc // of its checks; nil: not begun. Under the gateway's mu.

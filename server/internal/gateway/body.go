@@ -131,9 +131,15 @@ func (x *exchange) badBody() {
 	}
 }
 
-// sending gives the client time to take the next bytes.
+// sending gives the client time to take the next bytes, and a little more: then
+// the deadline need not be set anew for each piece.
 func (x *exchange) sending() {
-	if x.site != nil && x.site.cfg.SendTimeout > 0 {
-		_ = x.rc.SetWriteDeadline(time.Now().Add(x.site.cfg.SendTimeout))
+	if x.site == nil || x.site.cfg.SendTimeout <= 0 {
+		return
+	}
+	limit, now := x.site.cfg.SendTimeout, time.Now()
+	if more := limit / 16; now.Sub(x.granted) > more {
+		_ = x.rc.SetWriteDeadline(now.Add(limit + more))
+		x.granted = now
 	}
 }

@@ -19,26 +19,27 @@ import (
 
 // exchange is one request of a client, with all the tries it takes.
 type exchange struct {
-	g      *Gateway
-	site   *site
-	p      *pool // of the site
-	w      http.ResponseWriter
-	rc     *http.ResponseController // of w
-	now    *snapshot
-	leave  func()      // gives back what admit took; nil: nothing
-	body   *clientBody // nil: none
-	r      *http.Request
-	ctx    context.Context //nolint:containedctx // that of r
-	start  time.Time
-	client clientip.Client
-	cookie string     // value of the sticky cookie that came
-	token  wire.Token // of the session; if it is known
-	known  bool
-	q      balance.Request
-	msg    message
-	tried  balance.Set
-	fence  time.Time // no other server may have the request before; zero: none waits
-	failed *refusal  // what to answer if no server is left
+	g       *Gateway
+	site    *site
+	p       *pool // of the site
+	w       http.ResponseWriter
+	rc      *http.ResponseController // of w
+	now     *snapshot
+	leave   func()      // gives back what admit took; nil: nothing
+	body    *clientBody // nil: none
+	r       *http.Request
+	ctx     context.Context //nolint:containedctx // that of r
+	start   time.Time
+	client  clientip.Client
+	cookie  string     // value of the sticky cookie that came
+	token   wire.Token // of the session; if it is known
+	known   bool
+	q       balance.Request
+	msg     message
+	tried   balance.Set
+	granted time.Time // when the client was last given time to take the answer
+	fence   time.Time // no other server may have the request before; zero: none waits
+	failed  *refusal  // what to answer if no server is left
 
 	// For the log, and what the answer was.
 	servers  []string
@@ -51,7 +52,7 @@ type exchange struct {
 	bytes    int64
 	outcome  string
 	tunnel   bool     // it has entered the tunnels
-	b        *backend // at the other end of the tunnel
+	b        *backend // the last one that was tried
 	cut      bool     // the client must see that the answer is not whole
 }
 
@@ -135,7 +136,8 @@ func (x *exchange) prepare() bool {
 		// Else the server would swallow the body before the answer's first byte.
 		_ = x.rc.EnableFullDuplex()
 	}
-	x.writeHead(make([]byte, 0, 1024), target, cookies)
+	x.msg.room = heads.Get().(*[headRoom]byte)
+	x.writeHead(x.msg.room[:0], target, cookies)
 	return true
 }
 
@@ -146,7 +148,7 @@ func (x *exchange) repeat() bool { return repeatable(x.r) && !x.msg.upload.Begun
 // answer; if not, another server may have the request, now.
 func (x *exchange) try(i int) bool {
 	b := x.p.backends[i]
-	x.servers = append(x.servers, b.name)
+	x.b, x.servers = b, append(x.servers, b.name)
 	if b.protocol != upstream.HTTP1 {
 		return x.tryStream(i, b)
 	}

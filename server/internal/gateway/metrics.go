@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,19 +57,39 @@ func newMetrics(r prometheus.Registerer, states prometheus.Collector) *metrics {
 	return m
 }
 
+// answers counts the answers of one server. Its series are looked up once each:
+// by labels that costs more than everything else here.
+type answers struct {
+	classes [6]atomic.Pointer[prometheus.Counter] // by the first digit of the status
+}
+
+func (a *answers) of(status int, look func() prometheus.Counter) prometheus.Counter {
+	class := status / 100
+	if class < 1 || class >= len(a.classes) {
+		return look()
+	}
+	if c := a.classes[class].Load(); c != nil {
+		return *c
+	}
+	c := look()
+	a.classes[class].Store(&c)
+	return c
+}
+
 // request counts one answer.
 func (m *metrics) request(x *exchange) {
 	if m == nil || x.p == nil {
 		return
 	}
 	pool := x.p.cfg.Name
-	server := "none"
 	if x.answered {
-		server = x.servers[len(x.servers)-1]
+		x.b.answers.of(x.status, func() prometheus.Counter {
+			return m.requests.WithLabelValues(pool, x.b.name, statusClass(x.status))
+		}).Inc()
 	} else {
 		m.refused.WithLabelValues(pool, x.outcome).Inc()
+		m.requests.WithLabelValues(pool, "none", statusClass(x.status)).Inc()
 	}
-	m.requests.WithLabelValues(pool, server, statusClass(x.status)).Inc()
 	m.duration.WithLabelValues(pool).Observe(time.Since(x.start).Seconds())
 }
 
@@ -119,7 +140,8 @@ func (m *metrics) dns(pool, name string, ok bool) {
 	m.discovered.WithLabelValues(pool, name).Set(v)
 }
 
-// forget drops the series of a server that is gone.
+// forget drops the series of a server that is gone. What it still answers counts
+// nowhere.
 func (m *metrics) forget(pool, server string) {
 	if m == nil {
 		return

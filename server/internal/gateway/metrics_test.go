@@ -100,6 +100,23 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
+// A server that is checked in another way is another one to the gateway, but not
+// to who reads the metrics.
+func TestSeriesGoOnOverAReload(t *testing.T) {
+	r := prometheus.NewRegistry()
+	runWith(t, 1, nil, func(o *gateway.Options) { o.Registry = r }, func(w *world) {
+		const name = "requests_total{pool=shop,server=app1,status=2xx}"
+		for want := range 4 {
+			if got := gathered(w, r)[name]; got != float64(want) {
+				w.Errorf("%v answers are counted, not %d", got, want)
+			}
+			w.get("/").want(w, 200, "app1", 0)
+			synctest.Wait()
+			w.reload(func(cfg *gateway.Config) { cfg.Pools[0].Health.Timeout += time.Duration(want+1) * time.Millisecond })
+		}
+	})
+}
+
 func TestTunnelsAreCounted(t *testing.T) {
 	r := prometheus.NewRegistry()
 	runWith(t, 1, func(_ *gateway.Config, apps []*app) { apps[0].handler = upgraded }, func(o *gateway.Options) { o.Registry = r }, func(w *world) {

@@ -86,7 +86,8 @@ func (x *exchange) user() uint64 {
 	if x.known {
 		return balance.KeyOf(string(x.token.ID[:]))
 	}
-	return balance.KeyOf(x.client.IP.String())
+	ip := x.client.IP.As16()
+	return balance.KeyOf(string(ip[:]))
 }
 
 // pick gives the request a place on a server. It waits for one if every server

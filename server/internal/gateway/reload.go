@@ -146,8 +146,11 @@ func (g *Gateway) swap(ctx context.Context) error {
 // may end.
 func (s *snapshot) retire(other *snapshot) {
 	kept := make(map[*backend]bool)
+	type name struct{ pool, server string }
+	names := make(map[name]bool)
 	for p, i := range other.backends() {
 		kept[p.backends[i]] = true
+		names[name{p.cfg.Name, p.backends[i].name}] = true
 	}
 	for p, i := range s.backends() {
 		b := p.backends[i]
@@ -159,7 +162,9 @@ func (s *snapshot) retire(other *snapshot) {
 		b.flushed()
 		b.conns.Retire()
 		b.closeIdle()
-		b.g.metrics.forget(p.cfg.Name, b.name)
+		if !names[name{p.cfg.Name, b.name}] { // the series go on, with what took its place
+			b.g.metrics.forget(p.cfg.Name, b.name)
+		}
 		if p.outliers != nil {
 			p.outliers.Forget(b.name)
 		}

@@ -25,7 +25,14 @@ type message struct {
 	body   []byte // the body, or its beginning if there is an upload
 	upload *upstream.Upload
 	pooled *bytes.Buffer
+	room   *[headRoom]byte // what head is built in, if it fits
 }
+
+// headRoom is enough for most heads.
+const headRoom = 2 << 10
+
+// heads are shared like buffers.
+var heads = sync.Pool{New: func() any { return new([headRoom]byte) }}
 
 type bufferPool struct{ sync.Pool }
 
@@ -93,6 +100,10 @@ func chunked(body []byte, trailer http.Header) []byte {
 }
 
 func (m *message) free() {
+	if m.room != nil {
+		heads.Put(m.room)
+		m.room, m.head = nil, nil
+	}
 	if m.pooled != nil {
 		buffers.put(m.pooled)
 	}

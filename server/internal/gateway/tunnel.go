@@ -141,7 +141,6 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 	if strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") {
 		t.frames = new(frames)
 	}
-	x.b = a.b
 	x.g.tunnels.add(t, x)
 	defer x.g.tunnels.remove(t)
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())

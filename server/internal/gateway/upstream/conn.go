@@ -8,10 +8,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/belay-ha/belay/internal/framing"
@@ -23,6 +25,9 @@ import (
 type Watch interface {
 	Silence() error
 }
+
+// readBuffer takes a head with all of a middle-sized body.
+const readBuffer = 16 << 10
 
 // maxHead bounds the head of an answer, with all its interim answers.
 const maxHead = 1 << 20
@@ -36,7 +41,10 @@ type Conn struct {
 	hello    string      // what it began with
 	secure   *tls.Config // how it was made confidential; nil: it was not
 	nc       net.Conn
+	raw      syscall.RawConn // of nc; nil: it is no socket
 	br       *bufio.Reader
+	atHand   bool  // reads do not wait
+	failed   error // what a read that did not wait ran into
 	watch    Watch
 	heard    bool
 	heardAt  atomic.Int64 // nanoseconds since epoch: a jump of the wall clock does not count
@@ -51,7 +59,10 @@ type Conn struct {
 func newConn(p *Pool, nc net.Conn) *Conn {
 	c := &Conn{pool: p, nc: nc, epoch: time.Now(), head: -1}
 	c.scan.Kind = framing.Answers
-	c.br = bufio.NewReaderSize(connReader{c}, 4096)
+	c.br = bufio.NewReaderSize(connReader{c}, readBuffer)
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
 	return c
 }
 
@@ -78,6 +89,44 @@ func (c *Conn) Answered() bool { return c.heard }
 // Pending reports whether bytes were received that nobody has read yet.
 func (c *Conn) Pending() bool { return c.br.Buffered() > 0 }
 
+// AtHand reports whether a read would not have to wait: it also asks the kernel,
+// where it can.
+func (c *Conn) AtHand() bool {
+	if c.Pending() || c.raw == nil || c.over {
+		return c.Pending()
+	}
+	c.atHand = true
+	_, err := c.br.Peek(1)
+	c.atHand = false
+	if err != nil && err != errNothing {
+		c.failed = err // for the next read
+	}
+	return err == nil
+}
+
+// errNothing says that a read would have to wait.
+var errNothing = errors.New("upstream: nothing is at hand")
+
+// readAtHand reads what the kernel has.
+func (c *Conn) readAtHand(p []byte) (n int, err error) {
+	rerr := c.raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = syscall.Read(int(fd), p); err != syscall.EINTR {
+				return true
+			}
+		}
+	})
+	switch {
+	case rerr != nil, err == syscall.EAGAIN:
+		return 0, errNothing
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
 // Close hangs up.
 func (c *Conn) Close() { c.nc.Close() }
 
@@ -100,6 +149,9 @@ func (c *Conn) Answer(r *http.Request) (*http.Response, error) {
 	defer func() { c.head = -1 }()
 	if _, err := c.br.Peek(1); err != nil {
 		return nil, readError(err)
+	}
+	if resp, ok := c.common(r); ok {
+		return resp, nil
 	}
 	resp, err := http.ReadResponse(c.br, r)
 	if err == nil {
@@ -140,8 +192,18 @@ func (r connReader) Read(p []byte) (int, error) {
 	if c.head == 0 {
 		return 0, errors.New("upstream: head of more than 1 MiB")
 	}
+	if err := c.failed; err != nil {
+		c.failed = nil
+		return 0, err
+	}
 	for {
-		n, err := c.nc.Read(p)
+		var n int
+		var err error
+		if c.atHand {
+			n, err = c.readAtHand(p)
+		} else {
+			n, err = c.nc.Read(p)
+		}
 		if n > 0 {
 			c.heard = true
 			c.touch()
@@ -153,7 +215,7 @@ func (r connReader) Read(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		if c.watch == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.atHand || c.watch == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 		if err := c.watch.Silence(); err != nil {

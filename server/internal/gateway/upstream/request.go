@@ -25,11 +25,14 @@ func (c *Conn) Send(head, body []byte, limit time.Time) (sent bool, err error) {
 		c.nc.SetWriteDeadline(limit)
 		defer c.nc.SetWriteDeadline(time.Time{})
 	}
-	bufs := net.Buffers{head}
-	if len(body) > 0 {
-		bufs = append(bufs, body)
+	var n int64
+	if len(body) == 0 {
+		var m int
+		m, err = c.nc.Write(head)
+		n = int64(m)
+	} else {
+		n, err = (&net.Buffers{head, body}).WriteTo(c.nc)
 	}
-	n, err := bufs.WriteTo(c.nc)
 	if err == nil {
 		return true, nil
 	}

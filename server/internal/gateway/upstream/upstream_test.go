@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -297,5 +299,97 @@ func TestConnectionsWithOldCredentialsEnd(t *testing.T) {
 			t.Errorf("%s: %v, want the connection to end", name, err)
 		}
 		peer.Close()
+	}
+}
+
+// What is in the kernel counts as at hand, and an error found there is not lost:
+// without it a body without a length would look complete.
+func TestAtHand(t *testing.T) {
+	p, conns := server(t)
+	c, err := p.Get(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer := <-conns
+	c.Begin(never{errors.New("gave up")})
+	c.WakeAt(time.Now().Add(time.Minute))
+	io.WriteString(peer, "HTTP/1.1 200 OK\r\n\r\none")
+	resp, err := c.Answer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(resp.Body, b); err != nil || c.AtHand() {
+		t.Fatal("at hand although the server has sent no more", err)
+	}
+	io.WriteString(peer, "two")
+	for !c.AtHand() { // it is on its way
+		runtime.Gosched()
+	}
+	if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != "two" {
+		t.Fatal(string(b), err)
+	}
+	peer.(*net.TCPConn).SetLinger(0)
+	peer.Close()
+	if c.AtHand() {
+		t.Error("a reset is no byte")
+	}
+	if _, err := io.ReadAll(resp.Body); !errors.Is(err, syscall.ECONNRESET) {
+		t.Error("an answer that was cut off ended with", err)
+	}
+}
+
+// Whichever way a head is read, the answer is the same.
+func TestHeadsAreReadAlike(t *testing.T) {
+	p, conns := server(t)
+	for _, head := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
+		"HTTP/1.1 404 Not Found\r\ncontent-length:0\r\nx-oDD_name: \ta b \r\n\r\n",
+		"HTTP/1.1 200\r\nSet-Cookie: a=1\r\nX: \r\nSet-Cookie: b=2\r\nContent-Length: 1\r\nSet-Cookie: c\r\n\r\nx",
+		"HTTP/1.1 200 \r\nConnection: Close\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\nPragma: no-cache\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n1\r\nx\r\n0\r\nT: 1\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n",
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+		"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut off",
+		"HTTP/1.1 200 OK\r\n\r\nto the end",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := http.ReadResponse(bufio.NewReader(strings.NewReader(head)), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := p.Open(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer := <-conns
+		c.Begin(never{errors.New("gave up")})
+		c.WakeAt(time.Now().Add(time.Minute))
+		io.WriteString(peer, head)
+		peer.Close()
+		got, err := c.Answer(req)
+		if err != nil {
+			t.Fatalf("%q: %v", head, err)
+		}
+		gotBody, gotErr := io.ReadAll(got.Body)
+		wantBody, wantErr := io.ReadAll(want.Body)
+		if string(gotBody) != string(wantBody) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody) {
+			t.Errorf("%q: body %q, %v, want %q, %v", head, gotBody, gotErr, wantBody, wantErr)
+		}
+		got.Body, want.Body = nil, nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q:\n%+v, want\n%+v", head, got, want)
+		}
+		c.Close()
 	}
 }
