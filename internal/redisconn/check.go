@@ -56,6 +56,22 @@ func (c *Conn) info(ctx context.Context) (map[string]string, error) {
 	return fields(text), nil
 }
 
+// Infos is INFO of the server, or of every node of a cluster that answers, by
+// address: empty if the user may not ask.
+func (c *Conn) Infos(ctx context.Context) (map[string]map[string]string, error) {
+	if c.form != cluster {
+		info, err := c.info(ctx)
+		return map[string]map[string]string{c.name: info}, err
+	}
+	all := make(map[string]map[string]string)
+	for addr, node := range c.current().Nodes() {
+		if text, err := node.Do(ctx, node.B().Info().Build()).ToString(); err == nil {
+			all[addr] = fields(text)
+		}
+	}
+	return all, ctx.Err()
+}
+
 // fields reads lines "name:value".
 func fields(text string) map[string]string {
 	m := make(map[string]string)

@@ -5,6 +5,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +35,12 @@ func TestConformanceOfACluster(t *testing.T) {
 	c := servertest.StartCluster(t, 0)
 	s := open(t, clusterURL(c), &redisstore.Options{Replicas: 1, ReplicaTimeout: 10 * time.Second})
 	storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
+	// A node that evicts is found, whichever it is.
+	c.Nodes[2].Must("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+	if _, err := redisstore.Open(t.Context(), clusterURL(c), nil); err == nil || !strings.Contains(err.Error(), "volatile-ttl") ||
+		!strings.Contains(err.Error(), c.Nodes[2].Addr()) {
+		t.Errorf("a node of the cluster evicts: got %v", err)
+	}
 }
 
 func TestSessions(t *testing.T) {

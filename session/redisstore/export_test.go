@@ -5,3 +5,6 @@ package redisstore
 
 // LockAs is Lock with the nonce of one call, which a network may deliver twice.
 var LockAs = (*Store).lock
+
+// TellEvictions is one look of Run.
+var TellEvictions = (*Store).tellEvictions

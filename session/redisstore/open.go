@@ -41,6 +41,13 @@ type Options struct {
 	// has it, all must have it: what it writes nobody would hear of. It is so by
 	// itself in a cluster, where messages may overtake each other.
 	NoNotices bool
+	// MayEvict: a server may be used whose maxmemory-policy is not noeviction, so
+	// that it throws live sessions away when its memory is full, without a word.
+	// Default: Open refuses it.
+	MayEvict bool
+	// Evicted is told by Run, within 5 s, that a server threw n keys away, of whomever:
+	// users may have been logged out. It must not block. Default: nobody is told.
+	Evicted func(server string, n uint64)
 }
 
 const defaultPrefix = "belay:s:"
@@ -49,7 +56,8 @@ const defaultPrefix = "belay:s:"
 // sentinels name, redis+sentinel://user:password@host:26379,host:26379/master/0; or to a
 // cluster, redis+cluster://user:password@host:6379,host:6379. With rediss instead of redis
 // it is by TLS. Open fails if the server does not answer, or is one that cannot be
-// used; later the Store finds it, or its successor, by itself.
+// used; later the Store finds it, or its successor, by itself. Options.MayEvict
+// says what it does with a server that evicts.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	var o Options
 	if opts != nil {
@@ -73,6 +81,12 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %w: %w", session.ErrUnavailable, err)
 	}
+	if !o.MayEvict {
+		if err := refuseEvictions(ctx, conn); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("redisstore: open: %w: %w", session.ErrUnavailable, err)
+		}
+	}
 	publish := !o.NoNotices && !conn.Cluster()
-	return &Store{conn: conn, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
+	return &Store{conn: conn, tell: o.Evicted, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
 }

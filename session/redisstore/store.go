@@ -22,6 +22,7 @@ var (
 	_ session.Store   = (*Store)(nil)
 	_ session.Pinger  = (*Store)(nil)
 	_ session.Indexer = (*Store)(nil)
+	_ session.Runner  = (*Store)(nil)
 )
 
 // Store is a session.Store in Redis. It is safe for concurrent use.
@@ -30,6 +31,7 @@ type Store struct {
 	prefix    string
 	publishes bool
 	scripts   scripts
+	tell      func(server string, n uint64) // of evictions; nil: nobody
 }
 
 // Close ends the connections. The Store must not be used afterwards.
