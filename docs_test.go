@@ -263,3 +263,64 @@ func members(x ast.Expr) (names []string) {
 	}
 	return names
 }
+
+// storeHeadings are what every page of a store has, so that stores can be
+// compared: each is the beginning of a heading.
+var storeHeadings = []string{"Promises", "What it loses, and when", "Settings", "In production", "Bytes per session"}
+
+// Every page of docs/stores but those of wrappers says the same things.
+func TestStorePages(t *testing.T) {
+	pages, err := filepath.Glob("docs/stores/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	guide, err := os.ReadFile("docs/stores/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		name := filepath.Base(page)
+		if name == "README.md" {
+			continue
+		}
+		if !strings.Contains(string(guide), "]("+name) {
+			t.Errorf("docs/stores/README.md does not lead to %s", name)
+		}
+		if strings.HasPrefix(name, "sealed") { // a wrapper, and a store that is none
+			continue
+		}
+		checked++
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, wrong := range missingHeadings(string(text)) {
+			t.Errorf("%s: no heading %q", page, wrong)
+		}
+	}
+	if checked < 7 {
+		t.Errorf("only %d pages of stores found: the test would check nothing", checked)
+	}
+}
+
+func missingHeadings(text string) (missing []string) {
+	text = mdFence.ReplaceAllString(text, "")
+	for _, want := range storeHeadings {
+		if !strings.Contains(text, "\n## "+want) {
+			missing = append(missing, want)
+		}
+	}
+	return missing
+}
+
+func TestStorePagesRules(t *testing.T) {
+	t.Parallel()
+	whole := "# A\n\n## Promises\n## What it loses, and when\n## Settings\n## In production\n## Bytes per session, and cost\n"
+	if got := missingHeadings(whole); got != nil {
+		t.Errorf("of a whole page %q are missing", got)
+	}
+	if got := missingHeadings("# A\n```\n## Promises\n```\n## Settings\n"); len(got) != 4 {
+		t.Errorf("missing: %q, want four", got)
+	}
+}
