@@ -24,9 +24,12 @@ var errWrongSequence = errors.New("natsstore: wrong last sequence")
 const (
 	headerOp = "KV-Operation"
 	opPurge  = "PURGE"
-	// answerPatience is how long an answer is waited for before the call is sent
-	// again: the connection may be dead without knowing it.
+	// answerPatience is how long an answer is waited for, while the connection
+	// lasts, before the call is sent again: a busy server drops requests, and of a
+	// cluster another one may have died that was to answer.
 	answerPatience = 500 * time.Millisecond
+	// untilLost is for what is not sent again while the connection lasts.
+	untilLost = 0
 	// openPatience is the same for finding or making all buckets.
 	openPatience = 5 * time.Second
 )
@@ -80,11 +83,9 @@ func (s *Store) last(ctx context.Context, op string, b *bucket, subject string) 
 
 var errNoAnswer = errors.New("no answer")
 
-// ask is patiently for what may be asked again after a while. All may: an answer
-// that was lost with its connection never comes, and a write that was done is
-// recognized, or does no harm if it is done twice.
+// ask is patiently for what does no harm if it is done twice.
 func (s *Store) ask(ctx context.Context, op string, f func(ctx context.Context, l *link) error) error {
-	return s.patiently(ctx, op, answerPatience, f)
+	return s.patiently(ctx, op, s.patience, f)
 }
 
 // patiently calls f, and again as long as nobody answers, or the answer says that
@@ -120,14 +121,19 @@ func (s *Store) patiently(ctx context.Context, op string, patience time.Duration
 	}
 }
 
-// try calls f once, for as long as the connection and patience last.
+// try calls f once, for as long as the connection and patience, if it is not 0, last.
 func (s *Store) try(ctx context.Context, patience time.Duration, f func(ctx context.Context, l *link) error) error {
 	l, err := s.usable(ctx)
 	if err != nil {
 		return err
 	}
-	once, cancel := context.WithTimeout(ctx, patience)
+	once, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if patience > 0 {
+		timer := time.AfterFunc(patience, cancel)
+		defer timer.Stop()
+	}
+	defer context.AfterFunc(l.untilLost(), cancel)()
 	err = f(once, l)
 	switch {
 	case err == nil || ctx.Err() != nil:

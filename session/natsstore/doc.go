@@ -13,8 +13,8 @@
 // one of them, so that the order of log-ins is that of its stream. Leases of
 // sessions are there too; whether one has run out is said by the server's clock.
 //
-// A write whose answer is lost, with its connection or for half a second, is sent
-// again, and done once: it names the sequence it replaces, and bears a name by
-// which its own work is told from another's. The store does not own the connection
-// given to Open, but replaces one that the client gave up.
+// A write whose answer is lost with its connection is sent again, and done once: it
+// names the sequence it replaces, and bears a name by which its own work is told
+// from another's. The store does not own the connection given to Open, but replaces
+// one that the client gave up.
 package natsstore

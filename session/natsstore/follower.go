@@ -22,8 +22,9 @@ const (
 	hearEvery = 3 * time.Second
 	// quietPatience is how long a leader that was just silent is waited for
 	// before a follower is asked.
-	quietPatience = 25 * time.Millisecond
-	quietFor      = time.Second
+	quietPatience  = 25 * time.Millisecond
+	leaderPatience = 250 * time.Millisecond
+	quietFor       = time.Second
 )
 
 // followers of a replicated bucket may answer for a while after its leader was
@@ -52,7 +53,7 @@ func (f *followers) patience() time.Duration {
 	if time.Now().UnixNano()-f.quiet.Load() < int64(quietFor) {
 		return quietPatience
 	}
-	return answerPatience / 2
+	return leaderPatience
 }
 
 // lastOfLeader returns the last message of a subject, nil if there is none, as

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,17 +18,53 @@ import (
 // The client reconnects by itself, but closes a connection for good when a server
 // says -ERR with a text it does not know, or refuses a password twice.
 type link struct {
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	own bool // closed by the Store
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	own    bool // closed by the Store
+	events chan nats.Status
+
+	mu    sync.Mutex
+	lost  context.Context // ends when the connection is next lost
+	loses context.CancelFunc
 }
 
 func newLink(nc *nats.Conn, o *Options, own bool) (*link, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.Timeout))
-	return &link{nc: nc, js: js, own: own}, err
+	if err != nil {
+		return nil, err
+	}
+	l := &link{nc: nc, js: js, own: own, events: nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)}
+	l.lost, l.loses = context.WithCancel(context.Background())
+	go l.listen()
+	if nc.IsClosed() { // it may have been before anybody listened
+		nc.RemoveStatusListener(l.events)
+	}
+	return l, nil
+}
+
+// listen ends with the connection or with close.
+func (l *link) listen() {
+	for status := range l.events {
+		l.mu.Lock()
+		l.loses()
+		l.lost, l.loses = context.WithCancel(context.Background())
+		l.mu.Unlock()
+		if status == nats.CLOSED {
+			l.nc.RemoveStatusListener(l.events)
+		}
+	}
+}
+
+// untilLost ends when the connection is next lost: the client keeps waiting for
+// the answers to what was asked before, and they do not come any more.
+func (l *link) untilLost() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
 }
 
 func (l *link) close() {
+	l.nc.RemoveStatusListener(l.events)
 	if l.own {
 		l.nc.Close()
 	}

@@ -29,6 +29,7 @@ type Store struct {
 	sessions []*bucket
 	owners   []*bucket
 	seen     sightings
+	patience time.Duration // for one answer
 
 	mu     sync.Mutex
 	link   *link
@@ -57,7 +58,7 @@ func Open(ctx context.Context, nc *nats.Conn, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("natsstore: open: %w", err)
 	}
-	s := &Store{opts: o, dial: nc.Opts, link: l}
+	s := &Store{opts: o, dial: nc.Opts, link: l, patience: answerPatience}
 	if err := s.patiently(ctx, "open", openPatience, s.openBuckets); err != nil {
 		err = s.explainOpen(err)
 		s.Close()

@@ -20,9 +20,9 @@ import (
 // headerWrite names the write that made a record. A touch keeps the name.
 const headerWrite = "Belay-Write"
 
-// writing is one call that changes a session. What it sends may be sent again: it
-// names the sequence that it replaces, so it is done once, and if an answer was
-// lost its name says whose work is found.
+// writing is one call that changes a session. What it sends is sent again when the
+// connection is lost: it names the sequence that it replaces, so it is done once,
+// and its name says whose work is found.
 type writing struct {
 	op      string
 	id      session.ID
@@ -42,7 +42,9 @@ func newWriting(op string, id session.ID) *writing {
 func (s *Store) write(ctx context.Context, w *writing, rec *session.Record, seq uint64) error {
 	b, subject := s.bucketOf(w.id)
 	data := session.AppendRecord(nil, rec)
-	err := s.ask(ctx, w.op, func(ctx context.Context, l *link) error {
+	// A slow answer is better than a second try: others may write upon the first,
+	// and then nobody knows any more whether it was done.
+	err := s.patiently(ctx, w.op, untilLost, func(ctx context.Context, l *link) error {
 		msg := &nats.Msg{Subject: subject, Data: data}
 		if w.name != "" {
 			msg.Header = nats.Header{headerWrite: {w.name}}
