@@ -22,19 +22,33 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) session.Store { return open(t, r.URL(), nil) })
 }
 
+func TestLimit(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), &redisstore.Options{MaxRecord: 256 << 10})
+	storetest.Config{}.RunLimit(t, 256<<10, func(*testing.T) session.Store { return s })
+}
+
+// What the server takes at most is 512 MiB by default, and the least that can be set
+// is 1 MiB. It closes the connection on which it was sent more.
+func TestLimitOfTheServer(t *testing.T) {
+	r := servertest.StartRedis(t, "--proto-max-bulk-len", "1mb")
+	s := open(t, r.URL(), nil)
+	storetest.Config{}.RunLimit(t, 1<<20, func(*testing.T) session.Store { return s })
+}
+
 // The same where the servers are several, and writes wait for a replica.
 func TestConformanceOfASentinelGroup(t *testing.T) {
 	t.Parallel()
 	g := servertest.StartGroup(t, servertest.GroupOptions{})
 	s := open(t, sentinelURL(g), &redisstore.Options{Replicas: 1, ReplicaTimeout: 10 * time.Second})
-	storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
+	storetest.Config{Schedules: 3, Many: 300}.Run(t, func(*testing.T) session.Store { return s })
 }
 
 func TestConformanceOfACluster(t *testing.T) {
 	t.Parallel()
 	c := servertest.StartCluster(t, 0)
 	s := open(t, clusterURL(c), &redisstore.Options{Replicas: 1, ReplicaTimeout: 10 * time.Second})
-	storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return s })
+	storetest.Config{Schedules: 3, Many: 300}.Run(t, func(*testing.T) session.Store { return s })
 	// A node that evicts is found, whichever it is.
 	c.Nodes[2].Must("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
 	if _, err := redisstore.Open(t.Context(), clusterURL(c), nil); err == nil || !strings.Contains(err.Error(), "volatile-ttl") ||

@@ -36,6 +36,10 @@ type Options struct {
 	// ReplicaTimeout is how long they may take until the write fails with
 	// session.ErrUnavailable, its outcome unknown. Default 500 ms.
 	ReplicaTimeout time.Duration
+	// MaxRecord bounds one encoded record, and what one Patch sets, in bytes; a larger
+	// one gets session.ErrTooLarge. Default 4 MiB. A server whose proto-max-bulk-len is
+	// smaller bounds it as well, at the price of a connection.
+	MaxRecord int
 	// NoNotices: writes are not published, which spares the server about a
 	// microsecond each, and the Store is no Watcher. If one process that writes
 	// has it, all must have it: what it writes nobody would hear of. It is so by
@@ -50,7 +54,10 @@ type Options struct {
 	Evicted func(server string, n uint64)
 }
 
-const defaultPrefix = "belay:s:"
+const (
+	defaultPrefix    = "belay:s:"
+	defaultMaxRecord = 4 << 20
+)
 
 // Open connects to one server, redis://user:password@host:6379/0; to the master that
 // sentinels name, redis+sentinel://user:password@host:26379,host:26379/master/0; or to a
@@ -66,7 +73,12 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if o.Prefix == "" {
 		o.Prefix = defaultPrefix
 	}
+	if o.MaxRecord == 0 {
+		o.MaxRecord = defaultMaxRecord
+	}
 	switch {
+	case o.MaxRecord < 0:
+		return nil, errors.New("redisstore: open: MaxRecord is negative")
 	case o.Timeout < 0:
 		return nil, errors.New("redisstore: open: Timeout is negative")
 	case o.Replicas < 0:
@@ -88,5 +100,5 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		}
 	}
 	publish := !o.NoNotices && !conn.Cluster()
-	return &Store{conn: conn, tell: o.Evicted, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
+	return &Store{conn: conn, tell: o.Evicted, maxRecord: o.MaxRecord, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
 }

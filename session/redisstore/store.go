@@ -31,6 +31,7 @@ type Store struct {
 	prefix    string
 	publishes bool
 	scripts   scripts
+	maxRecord int
 	tell      func(server string, n uint64) // of evictions; nil: nobody
 }
 
@@ -125,6 +126,13 @@ type finding struct {
 
 // run runs a script that writes a session.
 func (s *Store) run(ctx context.Context, op string, script *redisconn.Script, id session.ID, args []string) (verdict, finding, error) {
+	size := 0
+	for _, a := range args {
+		size += len(a)
+	}
+	if size > s.maxRecord+argsSize {
+		return "", finding{}, fmt.Errorf("redisstore: %s: %w: %d bytes, MaxRecord is %d", op, session.ErrTooLarge, size, s.maxRecord)
+	}
 	text, f, err := s.write(ctx, op, script, []string{s.key(id)}, args...)
 	if err != nil {
 		return "", finding{}, err
@@ -144,7 +152,10 @@ func (s *Store) write(ctx context.Context, op string, script *redisconn.Script, 
 	res := s.conn.WriteScript(ctx, script, keys, args...)
 	err := res.Err()
 	lonely := errors.Is(err, redisconn.ErrReplicas)
-	if err != nil && !lonely {
+	switch {
+	case errors.Is(err, redisconn.ErrTooLarge):
+		return "", finding{}, fmt.Errorf("redisstore: %s: %w: %w", op, session.ErrTooLarge, err)
+	case err != nil && !lonely:
 		return "", finding{}, unavailable(op, err)
 	}
 	text, e := res.ToString()
@@ -158,6 +169,9 @@ func (s *Store) write(ctx context.Context, op string, script *redisconn.Script, 
 	}
 	return text, finding{repeated: res.Repeated}, nil
 }
+
+// argsSize is what the arguments besides a record may take.
+const argsSize = 1 << 10
 
 // argsOf are the arguments of a script that writes a whole record.
 func argsOf(rec *session.Record, ifRev string) []string {
