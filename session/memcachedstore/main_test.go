@@ -119,6 +119,18 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// Of a value of 1 MiB a server says that it is too large, and removes what was there.
+func TestLimit(t *testing.T) {
+	address := everyGeneration(t, startGroup(t, 3).addrs()...)
+	for _, copies := range []int{1, 2} {
+		t.Run(fmt.Sprintf("copies_%d", copies), func(t *testing.T) {
+			storetest.Config{}.RunLimit(t, 1<<20, func(t *testing.T) session.Store {
+				return open(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient})
+			})
+		})
+	}
+}
+
 func TestSessions(t *testing.T) {
 	g := startGroup(t, 3)
 	var n atomic.Int64

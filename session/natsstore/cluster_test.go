@@ -136,7 +136,7 @@ func TestCluster(t *testing.T) {
 	var n atomic.Int64
 	t.Run("conformance", func(t *testing.T) {
 		t.Parallel()
-		storetest.Config{Schedules: 3}.Run(t, func(t *testing.T) session.Store { // each time by way of another peer
+		storetest.Config{Schedules: 3, Many: 300}.Run(t, func(t *testing.T) session.Store { // each time by way of another peer
 			return open(t, dial(t, c.urls(int(n.Add(1)))), &replicated)
 		})
 	})

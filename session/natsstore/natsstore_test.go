@@ -189,14 +189,11 @@ func TestForeignStreamIsRefused(t *testing.T) {
 	}
 }
 
-func TestTooLarge(t *testing.T) {
-	url, _ := serve(t, t.TempDir(), &embedded.Options{MaxRecord: 64 << 10})
+// What may be sent is the server's max_payload.
+func TestLimit(t *testing.T) {
+	url, _ := serve(t, t.TempDir(), &embedded.Options{MaxRecord: 256 << 10})
 	s := open(t, dial(t, url), nil)
-	rec := record(time.Hour)
-	rec.Attrs = rec.Attrs.With("a", make([]byte, 65<<10))
-	if err := s.Create(t.Context(), newID(1), rec); !errors.Is(err, session.ErrTooLarge) {
-		t.Errorf("got %v, want ErrTooLarge", err)
-	}
+	storetest.Config{}.RunLimit(t, 256<<10, func(t *testing.T) session.Store { return s })
 }
 
 func TestFullDiskQuotaIsSaidAndEvictsNobody(t *testing.T) {

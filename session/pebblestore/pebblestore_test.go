@@ -71,6 +71,8 @@ func next(rec session.Record, value string) session.Record {
 func TestConformance(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	storetest.Run(t, func(t *testing.T) session.Store { return s })
+	limited := open(t, t.TempDir(), &pebblestore.Options{MaxRecord: 1 << 20})
+	storetest.Config{}.RunLimit(t, 1<<20, func(t *testing.T) session.Store { return limited })
 	t.Run("index_is_right_after_all_that", func(t *testing.T) { check(t, s) })
 }
 

@@ -67,9 +67,16 @@ func TestConformance(t *testing.T) {
 			opts := slow
 			opts.Copies = c.copies
 			nodes := group(t, c.nodes, opts)
-			storetest.Config{Schedules: 3}.Run(t, func(*testing.T) session.Store { return spread{nodes, new(atomic.Int64)} })
+			storetest.Config{Schedules: 3, Many: 300}.Run(t, func(*testing.T) session.Store { return spread{nodes, new(atomic.Int64)} })
 		})
 	}
+}
+
+// What may be sent is the mesh's MaxMessage.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	nodes := group(t, 2, slow)
+	storetest.Config{}.RunLimit(t, 1<<20, func(*testing.T) session.Store { return spread{nodes, new(atomic.Int64)} })
 }
 
 func TestSessions(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/belay-ha/belay/session/sqlstore/mysql"
 	"github.com/belay-ha/belay/session/sqlstore/postgres"
 	"github.com/belay-ha/belay/session/sqlstore/sqlite"
+	"github.com/belay-ha/belay/session/storetest"
 )
 
 // refused opens a store that cannot be, and wants one line that has all of that.
@@ -131,6 +132,7 @@ func badMariaDB(t *testing.T, m servertest.MariaDB, e engine) {
 		if err := s.Create(t.Context(), newID(), rec); !errors.Is(err, session.ErrTooLarge) || !strings.Contains(err.Error(), "max_allowed_packet is 1048576") {
 			t.Errorf("what does not: %v", err)
 		}
+		storetest.Config{}.RunLimit(t, 1<<20, func(*testing.T) session.Store { return s })
 		run(t, e.root, "SET GLOBAL max_allowed_packet = 16777216") // back, and too little for what is allowed here
 	})
 	t.Run("read_only", func(t *testing.T) {

@@ -64,6 +64,10 @@ func (e engine) suite(t *testing.T) {
 	t.Run("conformance", func(t *testing.T) {
 		storetest.Config{Schedules: schedules()}.Run(t, func(*testing.T) session.Store { return s })
 	})
+	t.Run("max_record", func(t *testing.T) {
+		limited := open(t, db, &sqlstore.Options{Prefix: prefix(), MaxRecord: 256 << 10})
+		storetest.Config{}.RunLimit(t, 256<<10, func(*testing.T) session.Store { return limited })
+	})
 	t.Run("sessions", func(t *testing.T) {
 		stores := newReuse(db)
 		sessiontest.Config{Schedules: schedules()}.Run(t, func(t *testing.T) session.Store { return stores.store(t) })

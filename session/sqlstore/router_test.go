@@ -142,7 +142,7 @@ func TestRouter(t *testing.T) {
 	}
 	t.Run("conformance", func(t *testing.T) {
 		r := open(t)
-		storetest.Config{Schedules: schedules()}.Run(t, func(*testing.T) session.Store { return anyGeneration{r} })
+		storetest.Config{Schedules: schedules(), Many: 300}.Run(t, func(*testing.T) session.Store { return anyGeneration{r} })
 	})
 	t.Run("sessions", func(t *testing.T) {
 		sessiontest.Config{Schedules: schedules()}.Run(t, func(t *testing.T) session.Store { return open(t) })

@@ -27,6 +27,9 @@ type flawed struct {
 
 	seq      uint64
 	watchers []chan session.Notice
+	owners   map[string]*flawedOwner
+	leases   map[session.ID]flawedLease
+	lease    session.Lease // the last one
 }
 
 // say tells who watches. mu is held.
@@ -77,7 +80,10 @@ func (f *flawed) Watch(ctx context.Context, every time.Duration, tell func(sessi
 }
 
 func newFlawed(flaw string) *flawed {
-	return &flawed{flaw: flaw, recs: make(map[session.ID]session.Record), dead: make(map[session.ID]session.Record)}
+	return &flawed{
+		flaw: flaw, recs: make(map[session.ID]session.Record), dead: make(map[session.ID]session.Record),
+		owners: make(map[string]*flawedOwner), leases: make(map[session.ID]flawedLease),
+	}
 }
 
 func (f *flawed) has(flaw string) bool { return f.flaw == flaw }
@@ -136,6 +142,9 @@ func (f *flawed) Create(ctx context.Context, id session.ID, rec session.Record) 
 	if _, there := f.recs[id]; there && f.has("create stops at expired") {
 		return session.ErrExists
 	}
+	if done, err := f.tooLarge(id, &rec); done {
+		return err
+	}
 	f.recs[id] = rec
 	return nil
 }
@@ -172,6 +181,9 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 				rec.Attrs = rec.Attrs.With(a.Name, a.Value)
 			}
 		}
+	}
+	if done, err := f.tooLarge(id, &rec); done {
+		return err
 	}
 	f.recs[id] = rec
 	f.say(session.Notice{ID: id, Rev: rec.Rev})
@@ -210,6 +222,9 @@ func (f *flawed) Patch(ctx context.Context, id session.ID, p session.Patch) erro
 		if !f.has("patch deletes nothing") {
 			rec.Attrs = rec.Attrs.Without(name)
 		}
+	}
+	if done, err := f.tooLarge(id, &rec); done {
+		return err
 	}
 	f.recs[id] = rec
 	f.say(session.Notice{ID: id, Rev: rec.Rev})
@@ -258,7 +273,7 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 		}
 		delete(f.recs, id)
 		f.say(session.Notice{ID: id})
-		if i == 0 && f.has("delete stops after the first") {
+		if i == 0 && f.has("delete stops after the first") || i == 1000 && f.has("delete stops after a thousand") {
 			return nil
 		}
 	}
@@ -266,13 +281,14 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 }
 
 func allChecks() []check {
-	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), modelChecks(), patchChecks(), watchChecks())
+	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), bulkChecks(), modelChecks(), patchChecks(), watchChecks(),
+		lockChecks(), indexChecks(), bulkIndexChecks(), limitChecks())
 }
 
 // failures runs the whole suite on fresh stores with one flaw.
 func failures(t *testing.T, flaw string) map[string]error {
 	t.Helper()
-	c := Config{FakeClock: true, Schedules: 5, MaxValue: 1000, Seed: 7}
+	c := Config{FakeClock: true, Schedules: 5, MaxValue: 1000, Many: 1200, Seed: 7, limit: flawedLimit}
 	found := make(map[string]error)
 	for _, k := range allChecks() {
 		k.inClock(t, c, func(t *testing.T) {
@@ -318,6 +334,26 @@ func TestSuiteCatchesEachFlaw(t *testing.T) {
 		"delete of unknown is an error":  "delete_takes_none_many_and_unknown",
 		"delete stops after the first":   "delete_takes_none_many_and_unknown",
 		"ignores the context":            "ended_context_is_an_error",
+		"delete stops after a thousand":  "thousands_are_deleted_at_once",
+		"too large is dropped":           "create_about_the_limit",
+		"too large is cut":               "create_about_the_limit",
+		"too large is another error":     "create_about_the_limit",
+		"too large removes what was":     "update_about_the_limit",
+		"just fits is lost":              "update_about_the_limit",
+		"index moves nothing":            "indexing_again_moves_the_entry_to_the_end",
+		"index mixes owners":             "owners_are_told_apart",
+		"index gives numbers twice":      "entries_come_back_in_order",
+		"index numbers before it writes": "a_higher_seq_saw_every_lower_one",
+		"unindex stops after the first":  "unindex_takes_none_many_and_unknown",
+		"unindex stops after a thousand": "thousands_of_one_owner_are_listed_and_forgotten",
+		"entries stop at a thousand":     "thousands_of_one_owner_are_listed_and_forgotten",
+		"entries are pages by offset":    "a_listing_has_what_stays_while_others_come_and_go",
+		"the epoch stays":                "the_epoch_only_grows",
+		"lock takes what is taken":       "one_at_a_time",
+		"unlock takes any lease":         "a_lease_of_another_is_left_alone",
+		"leases are numbered anew":       "leases_only_grow",
+		"leases never run out":           "a_lease_runs_out_and_an_extended_one_does_not",
+		"lock checks outside its lock":   "of_many_at_once_one_gets_it",
 	} {
 		t.Run(strings.ReplaceAll(flaw, " ", "_"), func(t *testing.T) {
 			found := failures(t, flaw)

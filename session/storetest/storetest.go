@@ -32,15 +32,22 @@ type Config struct {
 	// MaxValue is the size in bytes of the largest attribute value written.
 	// Default 256 KiB.
 	MaxValue int
+	// Many is how many sessions are deleted, or listed for one owner, at once.
+	// Default 2000, with -short 1100.
+	Many int
 	// NoReuse: the store remembers what was deleted, so that a copy left somewhere
 	// is not taken for alive. It is not asked to create a session anew under such
 	// an ID, which no Manager does.
 	NoReuse bool
+
+	limit int // see RunLimit
 }
 
 const (
 	defaultSchedules = 20
 	defaultMaxValue  = 256 << 10
+	defaultMany      = 2000
+	shortMany        = 1100
 	// patience bounds one check, so that a store that hangs fails.
 	patience = time.Minute
 )
@@ -61,6 +68,7 @@ func (c Config) Run(t *testing.T, open func(t *testing.T) session.Store) {
 	t.Run("contract_without_capabilities", func(t *testing.T) { c.group(t, contractChecks(), bare) })
 	t.Run("expiry", func(t *testing.T) { c.group(t, expiryChecks(), open) })
 	t.Run("concurrency", func(t *testing.T) { c.group(t, raceChecks(), open) })
+	t.Run("bulk", func(t *testing.T) { c.group(t, bulkChecks(), open) })
 	t.Run("model", func(t *testing.T) { c.group(t, modelChecks(), open) })
 	if patches(t.Context(), open(t)) { // else there is nothing to check
 		t.Run("patch", func(t *testing.T) { c.group(t, patchChecks(), open) })
@@ -72,7 +80,7 @@ func (c Config) Run(t *testing.T, open func(t *testing.T) session.Store) {
 		t.Run("lock", func(t *testing.T) { c.group(t, lockChecks(), open) })
 	}
 	if _, ok := session.Capability[session.Indexer](open(t)); ok {
-		t.Run("index", func(t *testing.T) { c.group(t, indexChecks(), open) })
+		t.Run("index", func(t *testing.T) { c.group(t, append(indexChecks(), bulkIndexChecks()...), open) })
 	}
 }
 
@@ -82,6 +90,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxValue == 0 {
 		c.MaxValue = defaultMaxValue
+	}
+	if c.Many == 0 {
+		c.Many = defaultMany
+		if testing.Short() {
+			c.Many = shortMany
+		}
 	}
 	if c.Seed == 0 {
 		c.Seed = freshSeed()
@@ -117,6 +131,7 @@ type trial struct {
 	Config
 	store session.Store
 	rng   *rand.Rand
+	noise []byte // see large
 }
 
 func (k check) inClock(t *testing.T, c Config, f func(t *testing.T)) {
