@@ -17,8 +17,6 @@ var (
 	// ErrMemory: the server refused a write because it is at its maxmemory.
 	// Nothing was written.
 	ErrMemory = errors.New("redis is at its maxmemory: raise it, or add a node")
-	// ErrTooLarge: an argument was longer than the server takes. Nothing was written.
-	ErrTooLarge = errors.New("a value is larger than the server's proto-max-bulk-len")
 	// ErrReplicas: a write was carried out, but fewer replicas than Options.Replicas
 	// have it. It may get lost with its server.
 	ErrReplicas = errors.New("written, but too few replicas have it")
@@ -63,11 +61,8 @@ func (c *Conn) advice(err error) error {
 			return errors.New(a.advice)
 		}
 	}
-	switch {
-	case strings.HasPrefix(text, "OOM"):
+	if strings.HasPrefix(text, "OOM") {
 		return ErrMemory
-	case strings.Contains(text, "invalid bulk length"):
-		return ErrTooLarge
 	}
 	return nil
 }

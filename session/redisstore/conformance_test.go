@@ -28,14 +28,6 @@ func TestLimit(t *testing.T) {
 	storetest.Config{}.RunLimit(t, 256<<10, func(*testing.T) session.Store { return s })
 }
 
-// What the server takes at most is 512 MiB by default, and the least that can be set
-// is 1 MiB. It closes the connection on which it was sent more.
-func TestLimitOfTheServer(t *testing.T) {
-	r := servertest.StartRedis(t, "--proto-max-bulk-len", "1mb")
-	s := open(t, r.URL(), nil)
-	storetest.Config{}.RunLimit(t, 1<<20, func(*testing.T) session.Store { return s })
-}
-
 // The same where the servers are several, and writes wait for a replica.
 func TestConformanceOfASentinelGroup(t *testing.T) {
 	t.Parallel()

@@ -37,8 +37,9 @@ type Options struct {
 	// session.ErrUnavailable, its outcome unknown. Default 500 ms.
 	ReplicaTimeout time.Duration
 	// MaxRecord bounds one encoded record, and what one Patch sets, in bytes; a larger
-	// one gets session.ErrTooLarge. Default 4 MiB. A server whose proto-max-bulk-len is
-	// smaller bounds it as well, at the price of a connection.
+	// one gets session.ErrTooLarge. Default 4 MiB. Keep it below the server's
+	// proto-max-bulk-len, 512 MiB by default: it closes the connection on which it is
+	// sent more, so that the call fails at its deadline.
 	MaxRecord int
 	// NoNotices: writes are not published, which spares the server about a
 	// microsecond each, and the Store is no Watcher. If one process that writes

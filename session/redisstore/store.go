@@ -152,10 +152,7 @@ func (s *Store) write(ctx context.Context, op string, script *redisconn.Script, 
 	res := s.conn.WriteScript(ctx, script, keys, args...)
 	err := res.Err()
 	lonely := errors.Is(err, redisconn.ErrReplicas)
-	switch {
-	case errors.Is(err, redisconn.ErrTooLarge):
-		return "", finding{}, fmt.Errorf("redisstore: %s: %w: %w", op, session.ErrTooLarge, err)
-	case err != nil && !lonely:
+	if err != nil && !lonely {
 		return "", finding{}, unavailable(op, err)
 	}
 	text, e := res.ToString()
