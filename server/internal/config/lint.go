@@ -6,6 +6,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -39,12 +40,39 @@ func (c *checker) lints() {
 	}
 	for i, r := range c.cfg.Routes {
 		name := fmt.Sprintf("routes[%d]", i)
+		if !c.covered(r.Host) {
+			c.lint(name+".host", name, "no certificate is for %s, so browsers refuse it over HTTPS; add one to a listener", r.Host)
+		}
 		for j := range c.cfg.Pools {
 			if p := &c.cfg.Pools[j]; p.Name == r.Pool && (r.Timeout > 0 || r.Patience > 0) {
 				c.lintTimes(name, cmp.Or(r.Patience, p.Patience), p.Probe, cmp.Or(r.Timeout, p.Timeout))
 			}
 		}
 	}
+}
+
+// covered reports whether a host can be served over TLS: some listener has a
+// certificate for it, or none has TLS at all.
+func (c *checker) covered(host string) bool {
+	if host == "" {
+		return true
+	}
+	if under, ok := strings.CutPrefix(host, "*."); ok {
+		host = "any-name." + under
+	}
+	secure := false
+	for _, l := range c.cfg.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		for _, cert := range l.TLS.Certificates {
+			if leaf := cert.Pair.Leaf; leaf == nil || leaf.VerifyHostname(host) == nil {
+				return true // one that cannot be read has an error of its own
+			}
+		}
+		secure = true
+	}
+	return !secure
 }
 
 func (c *checker) lintPool(p *Pool, name string) {

@@ -36,6 +36,16 @@ func (c *late) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write does what a kernel does that has heard of the end: it takes the bytes, and
+// reports that they came to nothing only afterwards.
+func (c *late) Write(p []byte) (int, error) {
+	if !c.on.Load() {
+		return c.TCPConn.Write(p)
+	}
+	c.once.Do(func() { close(c.closed) })
+	return len(p), nil
+}
+
 func (c *late) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.TCPConn.Close()
