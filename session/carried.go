@@ -34,7 +34,7 @@ func (s *Session) writeCarried(ctx context.Context, p *patch) error {
 	}
 	m, t := s.m, now()
 	s.mu.Lock()
-	from, tok, base, k := s.id, s.token, s.base, *s.carry
+	from, tok, base, k := s.id, s.token, *s.base, *s.carry
 	exists := s.exists
 	s.mu.Unlock()
 	begins := !exists
@@ -96,7 +96,7 @@ func (s *Session) writeCarried(ctx context.Context, p *patch) error {
 	}
 	switch k.server = w.part; {
 	case errors.Is(err, errTwice):
-		s.written(base, func() { s.carry.server = k.server })
+		s.written(&base, func() { s.carry.server = k.server })
 		return nil
 	case errors.Is(err, ErrNotFound):
 		s.loseTo(ctx, p)
@@ -104,7 +104,7 @@ func (s *Session) writeCarried(ctx context.Context, p *patch) error {
 	case err != nil:
 		return err
 	}
-	s.written(rec, func() {
+	s.written(&rec, func() {
 		s.token, s.id, s.exists = tok, id, true
 		if s.carry = &k; sends {
 			s.cookie = cookieSet
@@ -175,7 +175,7 @@ func (w *serverWrite) update(ctx context.Context) error {
 			}
 			defer done()
 		}
-		rec, err := s.reload(ctx, w.id, w.part.rec, try)
+		rec, err := s.reload(ctx, w.id, &w.part.rec, try)
 		if err != nil {
 			return err
 		}
@@ -253,14 +253,14 @@ func (s *Session) touchCarried(ctx context.Context, expires time.Time) {
 		return
 	}
 	s.mu.Lock()
-	before := s.base.Expires
-	s.base.Expires, s.carry.sealed = expires, ""
+	before := s.base
+	s.base, s.carry.sealed = s.base.until(expires), ""
 	s.mu.Unlock()
 	_, err := s.sealNow(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil { // what did not fit could not be told: the next request tries again
-		s.base.Expires = before
+		s.base = before
 		return
 	}
 	s.cookie = cookieSet

@@ -108,10 +108,10 @@ func (m *Manager) loadServer(ctx context.Context, id ID) (serverPart, error) {
 
 // readCarried is the session that came with a token: found in it, looked after
 // in the store when that is due, and whole.
-func (m *Manager) readCarried(ctx context.Context, s *Session, id ID, t *presented, rule *Rule) (Record, error) {
+func (m *Manager) readCarried(ctx context.Context, s *Session, id ID, t *presented, rule *Rule) (*Record, error) {
 	c := t.carried
 	if c.Expired(time.Now()) || !c.Ends.IsZero() && !c.Ends.After(time.Now()) {
-		return Record{}, ErrNotFound
+		return nil, ErrNotFound
 	}
 	k := &carriage{checked: c.Checked, epoch: c.Epoch, rest: c.Rest}
 	seen := Held{Checked: c.Checked}
@@ -122,7 +122,7 @@ func (m *Manager) readCarried(ctx context.Context, s *Session, id ID, t *present
 		case errors.Is(err, ErrUnavailable) && rule.WhenDown == Stale && seen.trusted(m.opts.StaleFor):
 			stale = errServeStale{err}
 		default:
-			return Record{}, err
+			return nil, err
 		}
 	}
 	rec := c.Record
@@ -130,9 +130,9 @@ func (m *Manager) readCarried(ctx context.Context, s *Session, id ID, t *present
 		rest, err := m.load(ctx, c.Rest)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			return Record{}, ErrCorrupt // half of it is lost
+			return nil, ErrCorrupt // half of it is lost
 		case err != nil:
-			return Record{}, err
+			return nil, err
 		}
 		k.spilled = rest.Attrs
 		for _, a := range rest.Attrs {
@@ -140,7 +140,7 @@ func (m *Manager) readCarried(ctx context.Context, s *Session, id ID, t *present
 		}
 	}
 	s.carry = k
-	return rec, stale
+	return &rec, stale
 }
 
 // check asks the store whether a carried session lives: it does unless it was

@@ -34,18 +34,19 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 	if s.patch.empty() || s.lost {
 		lost := s.lost && !s.patch.empty()
 		s.patch = patch{}
-		info := infoOf(s.id, &s.base)
+		id, base := s.id, s.base
 		s.mu.Unlock()
 		if lost {
-			s.m.emit(ctx, s.m.opts.Hooks.Lost, info)
+			s.m.emit(ctx, s.m.opts.Hooks.Lost, infoOf(id, base))
 		}
 		if touch {
 			s.touch(ctx)
 		}
 		return nil
 	}
-	s.flight, s.patch = s.patch, patch{}
-	p := s.flight
+	p := new(patch)
+	*p, s.patch = s.patch, patch{}
+	s.flight = p
 	s.mu.Unlock()
 
 	ctx, cancel := s.m.commitContext(ctx)
@@ -55,7 +56,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 		err = l.confirm(ctx)
 	}
 	if err == nil {
-		err = s.write(ctx, &p)
+		err = s.write(ctx, p)
 	}
 
 	s.mu.Lock()
@@ -66,7 +67,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 			s.err = err
 		}
 	}
-	s.flight = patch{}
+	s.flight = nil
 	return err
 }
 
@@ -106,7 +107,7 @@ func (s *Session) writeNew(ctx context.Context, p *patch) error {
 	if err := s.m.createOwned(ctx, id, rec, Record{}); err != nil {
 		return err
 	}
-	s.written(rec, func() { s.token, s.id, s.exists, s.cookie = tok, id, true, cookieSet })
+	s.written(&rec, func() { s.token, s.id, s.exists, s.cookie = tok, id, true, cookieSet })
 	s.m.emit(ctx, s.m.opts.Hooks.Created, infoOf(id, &rec))
 	return nil
 }
@@ -129,14 +130,14 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 		if !base.Next.IsZero() {
 			return ErrSuperseded
 		}
-		rec, err := p.record(s.m, base, loaded, now())
+		rec, err := p.record(s.m, *base, loaded, now())
 		if err != nil {
 			return err
 		}
-		err = s.m.update(ctx, s.id, &rec, &base)
+		err = s.m.update(ctx, s.id, &rec, base)
 		switch {
 		case err == nil:
-			s.written(rec, s.tellRev)
+			s.written(&rec, s.tellRev)
 			return nil
 		case errors.Is(err, ErrNotFound):
 			s.loseTo(ctx, p)
@@ -153,8 +154,8 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 			}
 			defer done()
 		}
-		base, err = s.reload(ctx, s.id, base, try)
-		switch {
+		newer, err := s.reload(ctx, s.id, base, try)
+		switch base = &newer; {
 		case errors.Is(err, ErrNotFound):
 			s.loseTo(ctx, p)
 			return nil
@@ -170,8 +171,8 @@ func (s *Session) writeUpdate(ctx context.Context, p *patch) error {
 
 // reload is what follows a conflict: a short pause if it is not the first, and
 // the newest record.
-func (s *Session) reload(ctx context.Context, id ID, base Record, try int) (Record, error) {
-	s.m.emit(ctx, s.m.opts.Hooks.Conflict, infoOf(id, &base))
+func (s *Session) reload(ctx context.Context, id ID, base *Record, try int) (Record, error) {
+	s.m.emit(ctx, s.m.opts.Hooks.Conflict, infoOf(id, base))
 	if try > 0 {
 		pause := time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 5)))
 		select {
@@ -211,12 +212,11 @@ func (p *patch) record(m *Manager, base Record, loaded Attrs, t time.Time) (Reco
 	return rec, nil
 }
 
-// written makes rec what the request goes on from.
-func (s *Session) written(rec Record, more func()) {
+// written makes rec, which is not changed any more, what the request goes on from.
+func (s *Session) written(rec *Record, more func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rec.CAS = 0 // the engine's revision of what was just written is not known
-	s.base = rec
+	s.base = rec.withoutCAS()
 	if more != nil {
 		more()
 	}
@@ -235,7 +235,7 @@ func (s *Session) tellRev() {
 func (s *Session) loseTo(ctx context.Context, p *patch) {
 	s.mu.Lock()
 	s.lost = true
-	info := infoOf(s.id, &s.base)
+	info := infoOf(s.id, s.base)
 	s.mu.Unlock()
 	if len(p.ops) > 0 || len(p.once) > 0 || p.renew != nil {
 		s.m.emit(ctx, s.m.opts.Hooks.Lost, info)
@@ -246,13 +246,13 @@ func (s *Session) loseTo(ctx context.Context, p *patch) {
 func (s *Session) touch(ctx context.Context) {
 	s.mu.Lock()
 	due := s.exists && !s.lost && s.counts() && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
-	id, rec := s.id, s.base
+	id, base := s.id, s.base
 	s.mu.Unlock()
 	if !due {
 		return
 	}
-	expires := s.m.expiry(now(), rec.Ends)
-	if expires.Sub(rec.Expires) < s.m.opts.Idle/10 {
+	expires := s.m.expiry(now(), base.Ends)
+	if expires.Sub(base.Expires) < s.m.opts.Idle/10 {
 		return
 	}
 	ctx, cancel := s.m.commitContext(ctx)
@@ -264,11 +264,11 @@ func (s *Session) touch(ctx context.Context) {
 	err := s.m.call(ctx, "touch", func(ctx context.Context) error { return s.m.store.Touch(ctx, id, expires) })
 	if err == nil {
 		s.mu.Lock()
-		s.base.Expires = expires
-		rec = s.base
+		moved := s.base.until(expires)
+		s.base = moved
 		s.mu.Unlock()
 		if s.m.near != nil {
-			s.m.near.touched(id, rec.Rev, expires)
+			s.m.near.touched(id, moved.Rev, expires)
 		}
 		if s.m.holder != nil {
 			s.m.holder.touched(id, expires)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +28,11 @@ func (h *holder) flush(ctx context.Context, id ID) error {
 			h.mu.Unlock()
 			return nil
 		}
-		if wait := x.flushing; wait != nil {
+		if x.flushing {
+			if x.flushed == nil {
+				x.flushed = make(chan struct{})
+			}
+			wait := x.flushed
 			h.mu.Unlock()
 			select {
 			case <-wait:
@@ -36,23 +41,26 @@ func (h *holder) flush(ctx context.Context, id ID) error {
 				return ctx.Err()
 			}
 		}
-		x.flushing = make(chan struct{})
+		x.flushing = true
 		rec, stored := x.rec, x.stored
 		h.mu.Unlock()
 
 		err := h.write(ctx, id, x, rec, stored)
 
 		h.mu.Lock()
-		close(x.flushing)
-		x.flushing = nil
+		x.flushing = false
+		if x.flushed != nil {
+			close(x.flushed)
+			x.flushed = nil
+		}
 		h.mu.Unlock()
 		return err
 	}
 }
 
-func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored Record) error {
+func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored *Record) error {
 	since := h.m.watch.moment()
-	err := h.m.storeUpdate(ctx, id, &rec, &stored)
+	err := h.m.storeUpdate(ctx, id, rec, stored)
 	switch {
 	case err == nil:
 		h.mu.Lock()
@@ -65,7 +73,7 @@ func (h *holder) write(ctx context.Context, id ID, x *holding, rec, stored Recor
 		return nil
 	case errors.Is(err, ErrNotFound): // logged out: that wins
 		h.drop(id)
-		h.m.emit(ctx, h.m.opts.Hooks.Lost, infoOf(id, &rec))
+		h.m.emit(ctx, h.m.opts.Hooks.Lost, infoOf(id, rec))
 		return nil
 	case !errors.Is(err, ErrConflict):
 		return err
@@ -173,6 +181,7 @@ func (h *holder) setOpen(open bool) {
 // run flushes until ctx ends, then once more whatever is left.
 func (h *holder) run(ctx context.Context, every time.Duration) error {
 	h.setOpen(true)
+	passes := newWithin(ctx, h.m.opts.Timeout)
 	var tick <-chan time.Time
 	wake := h.wake
 	if every > 0 {
@@ -193,7 +202,8 @@ func (h *holder) run(ctx context.Context, every time.Duration) error {
 		case <-wake:
 		case <-retry.C:
 		}
-		if err := h.flushAll(ctx); err != nil {
+		runtime.Gosched() // requests that are ready to end: their changes go with this pass
+		if err := h.flushAll(passes); err != nil {
 			retry.Reset(retryFlush)
 		}
 	}
@@ -215,24 +225,26 @@ func (h *holder) flushAll(ctx context.Context) error {
 		errs []error
 		next int
 	)
-	for range min(flushers, len(ids)) {
-		wg.Go(func() {
-			for {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(ids) {
-					return
-				}
-				if err := h.flush(ctx, ids[i]); err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
+	work := func() {
+		for {
+			mu.Lock()
+			i := next
+			next++
+			mu.Unlock()
+			if i >= len(ids) {
+				return
 			}
-		})
+			if err := h.flush(ctx, ids[i]); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		}
 	}
+	for range min(flushers, len(ids)) - 1 {
+		wg.Go(work)
+	}
+	work()
 	wg.Wait()
 	return errors.Join(errs...)
 }

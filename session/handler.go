@@ -38,8 +38,8 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		if h := w.Header(); len(h) > 0 {
 			e.w.before = h.Clone()
 		}
-		if h := r.Header.Get(wire.HeaderAttempt); h != "" {
-			a, err := wire.ParseAttempt(h)
+		if h := r.Header[wire.HeaderAttempt]; len(h) > 0 && h[0] != "" { // its name is canonical
+			a, err := wire.ParseAttempt(h[0])
 			if err != nil {
 				http.Error(w, "malformed "+wire.HeaderAttempt+" header", http.StatusBadRequest)
 				return
@@ -106,7 +106,7 @@ func (e *exchange) Value(key any) any {
 // session loads the session, the first time.
 func (e *exchange) session(ctx context.Context) (*Session, error) {
 	e.once.Do(func() {
-		e.s = &Session{m: e.m, e: e}
+		e.s = &Session{m: e.m, e: e, base: noRecord}
 		if e.m.carries() {
 			e.s.carry = &carriage{server: serverPart{loaded: true}}
 		}
@@ -146,7 +146,7 @@ func (e *exchange) load(ctx context.Context) error {
 				return err
 			}
 		}
-		var rec Record
+		var rec *Record
 		var err error
 		takenOver := false
 		switch {
@@ -163,10 +163,11 @@ func (e *exchange) load(ctx context.Context) error {
 		switch {
 		case err == nil:
 			if rec.Follow { // the token was changed while this request was on its way
-				if id, rec, err = m.follow(ctx, rec); err != nil {
+				var next Record
+				if id, next, err = m.follow(ctx, *rec); err != nil {
 					return unfollowed(err)
 				}
-				s.followed = true
+				rec, s.followed = &next, true
 			}
 			s.token, s.id, s.base, s.exists = t.ID, id, rec, true
 			s.cookie = cookieKeep

@@ -33,12 +33,11 @@ type holder struct {
 
 // holding is one session that this node holds. Guarded by holder.mu.
 type holding struct {
-	rec     Record    // as this node's requests see it
-	stored  Record    // as the store has it, as far as we know
-	checked time.Time // when we last knew
-	// flushing is not nil while a write to the store is under way; it is closed
-	// when that has ended.
-	flushing chan struct{}
+	rec      *Record       // as this node's requests see it; never changed in place
+	stored   *Record       // as the store has it, as far as we know; the same
+	checked  time.Time     // when we last knew
+	flushing bool          // a write to the store is under way
+	flushed  chan struct{} // closed when it has ended, if somebody waits for that; else nil
 }
 
 func newHolder(m *Manager, o *Options) *holder {
@@ -49,15 +48,12 @@ func newHolder(m *Manager, o *Options) *holder {
 }
 
 // get returns the record if it may be used without asking the store.
-func (h *holder) get(id ID, known Rev) (Record, bool) {
+func (h *holder) get(id ID, known Rev, now time.Time) (*Record, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.held[id]
-	if x == nil || x.rec.Rev.Compare(known) < 0 || x.rec.Expired(time.Now()) {
-		return Record{}, false
-	}
-	if !h.m.watch.trusts(x.checked) {
-		return Record{}, false
+	if x == nil || x.rec.Rev.Compare(known) < 0 || x.rec.Expired(now) || !h.m.watch.trusts(x.checked, now) {
+		return nil, false
 	}
 	return x.rec, true
 }
@@ -116,9 +112,9 @@ func (h *holder) unhold(id ID) {
 	h.changes[id.Hash[0]]++
 }
 
-// put begins to hold what the store has. m is from before it was read or written.
-func (h *holder) put(id ID, rec Record, checked time.Time, m mark) {
-	rec.CAS = 0
+// put begins to hold what the store has, which is not changed any more. m is from before it was read or written.
+func (h *holder) put(id ID, rec *Record, checked time.Time, m mark) {
+	rec = rec.withoutCAS()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -137,7 +133,7 @@ func (h *holder) evict() bool {
 	var at time.Time
 	seen := 0
 	for id, x := range h.held {
-		if _, ahead := h.dirty[id]; ahead || x.flushing != nil {
+		if _, ahead := h.dirty[id]; ahead || x.flushing {
 			continue
 		}
 		if seen == 0 || x.checked.Before(at) {
@@ -236,14 +232,14 @@ func (h *holder) confirm(id ID, stored *Record, since moment) bool {
 	}
 	h.checkedAt(id, x, stored.Rev, since)
 	if stored.Expires.After(x.rec.Expires) {
-		x.rec.Expires = stored.Expires
+		x.rec = x.rec.until(stored.Expires)
 	}
 	return true
 }
 
 // update is Store.Update in memory. ErrNotFound: not held, or too much is
 // waiting for the store already: write to the store yourself.
-func (h *holder) update(id ID, rec Record, ifRev Rev) error {
+func (h *holder) update(id ID, rec *Record, ifRev Rev) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.held[id]
@@ -268,13 +264,13 @@ func (h *holder) update(id ID, rec Record, ifRev Rev) error {
 }
 
 // current is the record as held.
-func (h *holder) current(id ID) (Record, bool) {
+func (h *holder) current(id ID) (*Record, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if x := h.held[id]; x != nil {
 		return x.rec, true
 	}
-	return Record{}, false
+	return nil, false
 }
 
 // touched moves the expiry of what is held.
@@ -282,7 +278,7 @@ func (h *holder) touched(id ID, expires time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if x := h.held[id]; x != nil {
-		x.rec.Expires, x.stored.Expires = expires, expires
+		x.rec, x.stored = x.rec.until(expires), x.stored.until(expires)
 	}
 }
 

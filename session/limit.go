@@ -14,6 +14,7 @@ import (
 // one: a call may have up to a sixteenth less than the whole.
 type limit struct {
 	length time.Duration
+	parent context.Context // whose end ends the calls, too; nil: none
 
 	mu     sync.Mutex
 	shared context.Context    // ends length after it was made
@@ -25,7 +26,9 @@ type limit struct {
 // no other end of ctx than its deadline: a client that goes away does not end what
 // his request has begun.
 func (l *limit) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	switch ctx.(type) {
+	switch ctx := ctx.(type) {
+	case *within:
+		return ctx.calls.current(), func() {}
 	case *exchange, *bounded:
 		end := l.current()
 		d, ok := ctx.Deadline()
@@ -42,10 +45,25 @@ func (l *limit) current() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.shared == nil || !now.Before(l.until) {
-		l.shared, l.cancel = context.WithTimeout(context.Background(), l.length)
+		parent := l.parent
+		if parent == nil {
+			parent = context.Background()
+		}
+		l.shared, l.cancel = context.WithTimeout(parent, l.length)
 		l.until = now.Add(l.length / 16)
 	}
 	return l.shared
+}
+
+// within is the context of work that makes many calls: they share limits that end
+// with it, too.
+type within struct {
+	context.Context
+	calls limit
+}
+
+func newWithin(ctx context.Context, length time.Duration) *within {
+	return &within{ctx, limit{length: length, parent: ctx}}
 }
 
 // bounded has the values of one context and the end of another.

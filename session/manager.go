@@ -116,7 +116,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	e, ok := ctx.Value(exchangeKey{m}).(*exchange)
 	if !ok {
-		s := &Session{m: m}
+		s := &Session{m: m, base: noRecord}
 		s.frozen = ErrNoMiddleware
 		return s, ErrNoMiddleware
 	}
@@ -227,7 +227,7 @@ func (m *Manager) create(ctx context.Context, id ID, rec Record) error {
 	case m.near != nil:
 		m.near.learn(id, rec, since)
 	case m.holder != nil:
-		m.holder.put(id, rec, since.at, held)
+		m.holder.put(id, &rec, since.at, held)
 	}
 	return err
 }
@@ -243,18 +243,11 @@ func (m *Manager) update(ctx context.Context, id ID, rec, base *Record) error {
 	since := m.watch.moment()
 	err := m.storeUpdate(ctx, id, rec, base)
 	if err == nil {
-		m.near.learn(id, withoutCAS(rec), since)
+		m.near.learn(id, *rec.withoutCAS(), since)
 	} else {
 		m.near.drop(id)
 	}
 	return err
-}
-
-// withoutCAS: what the engine made of a write is not known.
-func withoutCAS(rec *Record) Record {
-	r := *rec
-	r.CAS = 0
-	return r
 }
 
 // storeUpdate writes to the store: what changed, if it takes that, else all.

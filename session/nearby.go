@@ -77,12 +77,13 @@ type nearby struct {
 func (h *Held) trusted(limit time.Duration) bool { return apart(h.Checked, time.Now()) < limit }
 
 // get returns a record that may be used without asking the store.
-func (n *nearby) get(id ID, known Rev) (Record, bool) {
+func (n *nearby) get(id ID, known Rev) (*Record, bool) {
 	h, ok := n.cache.Get(id)
-	if !ok || h.Gone || !n.watch.trusts(h.Checked) || h.Record.Rev.Compare(known) < 0 || h.Record.Expired(time.Now()) {
-		return Record{}, false
+	now := time.Now()
+	if !ok || h.Gone || !n.watch.trusts(h.Checked, now) || h.Record.Rev.Compare(known) < 0 || h.Record.Expired(now) {
+		return nil, false
 	}
-	return h.Record, true
+	return &h.Record, true
 }
 
 // stale returns a record that was checked within limit, for use while the store
@@ -144,15 +145,21 @@ func (n *nearby) update(id ID, h *Held, heard uint64) {
 }
 
 // read finds the record of a token: nearby, if that may be trusted, else in the store.
-func (m *Manager) read(ctx context.Context, id ID, t *presented, rule *Rule) (Record, error) {
-	if m.near == nil {
-		return m.load(ctx, id)
-	}
+func (m *Manager) read(ctx context.Context, id ID, t *presented, rule *Rule) (*Record, error) {
 	known := Rev{t.Term, t.N}
-	if !rule.Fresh {
+	if m.near != nil && !rule.Fresh {
 		if rec, ok := m.near.get(id, known); ok {
 			return rec, nil
 		}
+	}
+	rec, err := m.readStore(ctx, id, known, rule)
+	return &rec, err
+}
+
+// readStore finds the record in the store.
+func (m *Manager) readStore(ctx context.Context, id ID, known Rev, rule *Rule) (Record, error) {
+	if m.near == nil {
+		return m.load(ctx, id)
 	}
 	rec, err := m.loadNear(ctx, id)
 	if err == nil && rec.Rev.Compare(known) < 0 {

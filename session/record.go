@@ -113,6 +113,24 @@ func (r *Record) Expired(now time.Time) bool {
 	return !r.Expires.IsZero() && !r.Expires.After(now)
 }
 
+// withoutCAS is r without the engine's revision: that of what was just written is
+// not known.
+func (r *Record) withoutCAS() *Record {
+	if r.CAS == 0 {
+		return r
+	}
+	plain := *r
+	plain.CAS = 0
+	return &plain
+}
+
+// until is r with another expiry.
+func (r *Record) until(expires time.Time) *Record {
+	moved := *r
+	moved.Expires = expires
+	return &moved
+}
+
 func (r *Record) hasOnce(keys []OnceKey) bool {
 	for _, k := range keys {
 		if slices.Contains(r.Once, k) {

@@ -143,7 +143,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 	}
 	tok := s.newToken()
 	next := renewed{s: s, p: p, id: idOf(tok)}
-	base, loaded := s.base, s.base.Attrs
+	base, loaded := *s.base, s.base.Attrs
 	for try := 0; ; try++ {
 		err := next.write(ctx, base, loaded)
 		if err == nil {
@@ -151,7 +151,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 		}
 		if errors.Is(err, ErrConflict) && try < maxTries {
 			var newer Record
-			if newer, err = s.reload(ctx, s.id, base, try); err == nil {
+			if newer, err = s.reload(ctx, s.id, &base, try); err == nil {
 				if newer.Next.IsZero() {
 					base = newer
 					continue
@@ -177,7 +177,7 @@ func (s *Session) writeRenewed(ctx context.Context, p *patch) error {
 		}
 		break
 	}
-	s.written(next.rec, func() { s.token, s.id, s.cookie = tok, next.id, cookieSet })
+	s.written(&next.rec, func() { s.token, s.id, s.cookie = tok, next.id, cookieSet })
 	s.m.emit(ctx, s.m.opts.Hooks.Renewed, infoOf(next.id, &next.rec))
 	return nil
 }
@@ -300,13 +300,14 @@ func (s *Session) follow(ctx context.Context, p *patch) error {
 		var rec Record
 		if id, rec, err = s.m.follow(ctx, old); err == nil {
 			s.mu.Lock()
-			s.id, s.base, s.followed = id, rec, true
+			s.id, s.base, s.followed = id, &rec, true
 			s.mu.Unlock()
-			p.renew = nil
-			if p.empty() {
+			rest := *p
+			rest.renew = nil
+			if rest.empty() {
 				return nil
 			}
-			return s.writeUpdate(ctx, p)
+			return s.writeUpdate(ctx, &rest)
 		}
 	}
 	if errors.Is(err, ErrNotFound) {

@@ -27,12 +27,12 @@ type Session struct {
 	mu       sync.Mutex // guards what follows; not held over I/O
 	token    rawID      // of the record; zero: there is none yet
 	id       ID
-	base     Record // as loaded or last written
+	base     *Record // as loaded or last written; never changed in place
 	exists   bool
 	dead     bool // destroyed in this request
 	lost     bool // found destroyed by another request, or expired, at a commit
 	patch    patch
-	flight   patch     // what a commit under way is writing
+	flight   *patch    // what a commit under way is writing; nil: there is none
 	changes  int       // counts changes, to see that none came between
 	followed bool      // the client's token is an older one than the record's
 	planned  rawID     // the next token, if it had to be known early
@@ -48,6 +48,9 @@ type Session struct {
 	err    error // the first thing that went wrong, for Err
 	bad    error // why the commit must fail; nil: it need not
 }
+
+// noRecord is the base of a session that is not stored.
+var noRecord = new(Record)
 
 type cookieAction int
 
@@ -91,7 +94,7 @@ func (s *Session) snapshot() Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = true
-	return s.base
+	return *s.base
 }
 
 // Err is the first thing that went wrong with the session in this request: it
@@ -136,7 +139,7 @@ func (s *Session) Once(key string) bool {
 	if s.lost { // it has ended: nothing would be recorded
 		return false
 	}
-	if slices.Contains(s.stored(true).Once, k) || slices.Contains(s.patch.once, k) || slices.Contains(s.flight.once, k) {
+	if slices.Contains(s.stored(true).Once, k) || slices.Contains(s.patch.once, k) || s.flight != nil && slices.Contains(s.flight.once, k) {
 		return false
 	}
 	s.patch.once = append(s.patch.once, k)
@@ -169,14 +172,14 @@ func (s *Session) Destroy(ctx context.Context) error {
 		}
 		ctx, cancel := s.m.commitContext(ctx)
 		defer cancel()
-		if err := s.end(ctx, id, &base); err != nil {
+		if err := s.end(ctx, id, base); err != nil {
 			return s.fail(err)
 		}
-		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, infoOf(id, &base))
+		s.m.emit(ctx, s.m.opts.Hooks.Destroyed, infoOf(id, base))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dead, s.exists, s.base, s.patch = true, false, Record{}, patch{}
+	s.dead, s.exists, s.base, s.patch = true, false, noRecord, patch{}
 	if s.cookie = cookieKeep; exists || s.e.hadToken {
 		s.cookie = cookieExpire
 	}
@@ -261,8 +264,11 @@ func (s *Session) lookup(name string, server bool) ([]byte, bool) {
 // find reads an attribute with this request's changes; changed says that there
 // is one. mu is held.
 func (s *Session) find(name string, server bool) (value []byte, present, changed bool) {
-	for _, p := range [...]*patch{&s.patch, &s.flight} {
-		if v, present, found := p.lookup(name); found {
+	if v, present, found := s.patch.lookup(name); found {
+		return v, present, true
+	}
+	if s.flight != nil {
+		if v, present, found := s.flight.lookup(name); found {
 			return v, present, true
 		}
 	}
@@ -276,7 +282,7 @@ func (s *Session) stored(server bool) *Record {
 	if server && s.carry != nil {
 		return &s.carry.server.rec
 	}
-	return &s.base
+	return s.base
 }
 
 func (s *Session) codec() Codec { return s.m.opts.Codec }

@@ -14,9 +14,12 @@ import (
 
 // mustSeal: the next header brings the client his session.
 func (s *Session) mustSeal() bool {
+	if !s.m.carries() {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cookie == cookieSet && s.m.carries()
+	return s.cookie == cookieSet
 }
 
 // sealNow returns what the client is to carry, made once for each change. The
@@ -25,7 +28,7 @@ func (s *Session) mustSeal() bool {
 // under way each is whole.
 func (s *Session) sealNow(ctx context.Context) (string, error) {
 	s.mu.Lock()
-	id, rec, k := s.id, s.base, *s.carry
+	id, rec, k := s.id, *s.base, *s.carry
 	s.mu.Unlock()
 	if k.sealed != "" {
 		return k.sealed, nil

@@ -34,13 +34,19 @@ const (
 
 // readSticky finds the record of a token in Sticky mode: held here, or in the
 // store, from where this node takes it over.
-func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *presented) (rec Record, takenOver bool, err error) {
+func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *presented) (rec *Record, takenOver bool, err error) {
 	known, mine := Rev{t.Term, t.N}, t.Route == m.opts.Route
 	if mine && !e.rule.Fresh {
-		if rec, ok := m.holder.get(id, known); ok {
+		if rec, ok := m.holder.get(id, known, time.Now()); ok {
 			return rec, false, nil
 		}
 	}
+	found, takenOver, err := m.findSticky(ctx, e, id, known, mine)
+	return &found, takenOver, err
+}
+
+// findSticky finds it in the store, since it is not held here, or may not be trusted.
+func (m *Manager) findSticky(ctx context.Context, e *exchange, id ID, known Rev, mine bool) (rec Record, takenOver bool, err error) {
 	if !mine && m.holder.owns(id) {
 		// He has been elsewhere since. What we did not bring to the store yet
 		// goes there now, as far as it still fits.
@@ -60,7 +66,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		if m.holder.owns(id) {
 			if m.holder.confirm(id, &rec, since) {
 				if now, ok := m.holder.current(id); ok && now.Rev.Compare(known) >= 0 {
-					return now, false, nil
+					return *now, false, nil
 				}
 			}
 			// Another node wrote it, or our own write has just ended, or the store
@@ -89,7 +95,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 		case !rec.Next.IsZero() || e.rule.ReadOnly:
 			return rec, false, nil // used as in Shared mode
 		case mine && rec.Rev.Term == known.Term && rec.Rev.Compare(known) >= 0:
-			m.holder.put(id, rec, since.at, mark) // nobody had it since
+			m.holder.put(id, &rec, since.at, mark) // nobody had it since
 			return rec, false, nil
 		}
 		if a := e.attempt; a != nil && a.expired() {
@@ -105,7 +111,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 			continue // a request beside this one was faster
 		}
 		if err = m.storeUpdate(ctx, id, &over, &rec); err == nil {
-			m.holder.put(id, over, began, mark)
+			m.holder.put(id, &over, began, mark)
 		}
 		m.holder.end(id)
 		switch {
@@ -121,7 +127,7 @@ func (m *Manager) readSticky(ctx context.Context, e *exchange, id ID, t *present
 // updateSticky writes to what is held, and brings it to the store now or later.
 func (m *Manager) updateSticky(ctx context.Context, id ID, rec, base *Record) error {
 	if m.opts.Backup != Sync {
-		if err := m.holder.update(id, *rec, base.Rev); !errors.Is(err, ErrNotFound) {
+		if err := m.holder.update(id, rec, base.Rev); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
@@ -145,7 +151,7 @@ func (m *Manager) updateNow(ctx context.Context, id ID, rec, base *Record) error
 		return err
 	}
 	if rec.Next.IsZero() {
-		m.holder.put(id, *rec, since, mark)
+		m.holder.put(id, rec, since, mark)
 	}
 	return nil
 }
@@ -154,7 +160,7 @@ func (m *Manager) updateNow(ctx context.Context, id ID, rec, base *Record) error
 func (m *Manager) latest(ctx context.Context, id ID) (Record, error) {
 	if m.holder != nil {
 		if rec, ok := m.holder.current(id); ok {
-			return rec, nil
+			return *rec, nil
 		}
 	}
 	return m.load(ctx, id)

@@ -79,7 +79,7 @@ const maxUnchecked = time.Minute
 // apart is how far two moments are from each other, by the clock that says more:
 // one stands still while the machine sleeps, the other may be set.
 func apart(from, to time.Time) time.Duration {
-	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)).Abs())
+	return max(to.Sub(from), time.Duration(to.UnixNano()-from.UnixNano()).Abs())
 }
 
 // watch knows what others do to the store. It is safe for concurrent use.
@@ -136,8 +136,7 @@ func (w *watch) tell(n Notice) {
 
 // trusts reports whether what was checked then may be used: lately, or watched
 // since.
-func (w *watch) trusts(checked time.Time) bool {
-	now := time.Now()
+func (w *watch) trusts(checked, now time.Time) bool {
 	if apart(checked, now) < w.limit {
 		return true
 	}

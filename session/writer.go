@@ -86,7 +86,7 @@ func (w *writer) commit() error {
 			m.transport.writeCarried(h, s.token, s.base.Ends, sealed)
 			break
 		}
-		m.transport.write(h, s.token, &s.base, m.tellsRev())
+		m.transport.write(h, s.token, s.base, m.tellsRev())
 	case cookieExpire:
 		m.transport.clear(h)
 		if s.dead && m.opts.ClearSiteData != "" {

@@ -144,8 +144,13 @@ func ValidRoute(s string) bool {
 
 // base36 accepts only what String writes, so that a token has one spelling.
 func base36(s string) (uint64, bool) {
+	for i := range len(s) {
+		if c := s[i]; c >= 'A' && c <= 'Z' || c == '0' && i == 0 && len(s) > 1 {
+			return 0, false
+		}
+	}
 	v, err := strconv.ParseUint(s, 36, 64)
-	return v, err == nil && strconv.FormatUint(v, 36) == s
+	return v, err == nil
 }
 
 func urlSafe(s string) bool {
