@@ -83,9 +83,9 @@ func TestAllocations(t *testing.T) {
 		max  float64
 	}{
 		{"untouched", nil, nil, 3},
-		{"shared_read", nil, read, 10},
-		{"coherent_read", &session.Options{Mode: session.Coherent, Cache: cache}, read, 10},
-		{"sticky_read", &session.Options{Mode: session.Sticky, Route: "a"}, read, 10},
+		{"shared_read", nil, read, 8},
+		{"coherent_read", &session.Options{Mode: session.Coherent, Cache: cache}, read, 5},
+		{"sticky_read", &session.Options{Mode: session.Sticky, Route: "a"}, read, 5},
 	} {
 		h, r := fixture(t, tc.opts, tc.work)
 		w := &nobody{http.Header{}}
