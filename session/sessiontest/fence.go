@@ -18,6 +18,7 @@ var fencePromises = []promise{
 	{"fence_an_attempt_past_its_deadline_does_not_run", testFenceRefused},
 	{"fence_an_attempt_that_expires_on_the_way_changes_nothing", testFenceExpired},
 	{"fence_a_conflict_checks_the_deadline_again", testFenceConflict},
+	{"fence_a_server_that_thaws_takes_no_session_over", testFenceTakeOver},
 	{"fence_a_renewal_keeps_an_attempt_alive", testFenceRenewed},
 	{"fence_a_late_renewal_revives_nothing", testFenceLate},
 	{"fence_a_probe_is_answered_without_the_app", testFenceProbe},
@@ -93,6 +94,30 @@ func testFenceExpired(t *testing.T, e *env) {
 				t.Error("it took effect")
 			}
 		})
+	}
+}
+
+// testFenceTakeOver: the process freezes while it reads a session that it does
+// not hold yet.
+func testFenceTakeOver(t *testing.T, e *env) {
+	a, b := e.sticky("a", false), e.browser()
+	b.must(a, setColor("red"))
+	_, before := e.stored(b)
+	other := e.sticky("b", false)
+	withDeadline(t, func(deadline time.Time) (frozen bool) {
+		e.store.on(func(op string) error {
+			if op == "load" && !frozen {
+				frozen = true
+				waitPast(t, deadline)
+			}
+			return nil
+		})
+		defer e.store.on(nil)
+		b.clone().do(other, func(context.Context, *session.Session) {}, withAttempt("gw", 1, deadline))
+		return frozen
+	})
+	if _, rev := e.stored(b); rev != before {
+		t.Errorf("it took the session over: %v, and was %v", rev, before)
 	}
 }
 
