@@ -48,6 +48,11 @@ func (x *exchange) answer(i int, a *attempt, resp *http.Response) bool {
 		x.join(i, a, resp)
 		return true
 	}
+	if x.socket != nil && resp.StatusCode < 300 { // to the client that would mean that it is open
+		a.giveUp()
+		x.refuse(&refusal{status: http.StatusBadGateway, outcome: "no_upgrade", text: "The server opened no WebSocket."})
+		return true
+	}
 	x.head(i, resp)
 	x.status, x.outcome = resp.StatusCode, "answered"
 	x.sending()

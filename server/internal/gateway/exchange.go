@@ -36,6 +36,7 @@ type exchange struct {
 	known   bool
 	q       balance.Request
 	msg     message
+	socket  *socket // the client speaks HTTP/2; nil: no WebSocket, or over HTTP/1.1
 	tried   balance.Set
 	granted time.Time // when the client was last given time to take the answer
 	fence   time.Time // no other server may have the request before; zero: none waits
@@ -62,6 +63,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, rc: http.NewResponseController(w), now: now, r: r, ctx: r.Context(), start: time.Now()}
 	defer x.finish()
 	x.client = now.trust.Find(r.RemoteAddr, r.Header["X-Forwarded-For"], r.Header["Forwarded"])
+	if r.ProtoMajor == 2 && r.Header[protocolField] != nil && !x.openSocket() {
+		return
+	}
 	i, ok := now.table.Find(r.Host, r.URL.Path)
 	if !ok {
 		x.refuse(&refusal{status: http.StatusNotFound, outcome: "no_route", text: "Nothing is served here under this host and path."})

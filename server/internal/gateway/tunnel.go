@@ -102,7 +102,7 @@ func (t *tunnels) close() {
 
 // join connects client and server after a 101, until either end closes.
 func (x *exchange) join(i int, a *attempt, resp *http.Response) {
-	if proto := upgrade(x.r.Header); proto == "" || !strings.EqualFold(proto, resp.Header.Get("Upgrade")) || x.msg.upload != nil {
+	if proto := upgrade(x.r.Header); proto == "" || !strings.EqualFold(proto, resp.Header.Get("Upgrade")) || x.msg.upload != nil || !x.socket.confirmed(resp.Header) {
 		a.giveUp()
 		x.stopUpload()
 		x.refuse(unknown(http.StatusBadGateway, "The server changed to a protocol that was not asked for.", "malformed_answer"))
@@ -128,7 +128,7 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 		return
 	}
 	x.status, x.outcome = http.StatusSwitchingProtocols, "tunnel"
-	client, rw, err := http.NewResponseController(x.w).Hijack()
+	client, ahead, err := x.takeClient()
 	if err != nil {
 		a.link.Close()
 		x.gone()
@@ -136,6 +136,11 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 	}
 	defer client.Close()
 	client.SetDeadline(time.Time{})
+	head := out.Bytes()
+	if x.socket != nil {
+		x.socket.open(h)
+		x.status, head = http.StatusOK, nil
+	}
 	server, behind := a.conn.Tunnel()
 	t := &tunnel{client: client, server: server}
 	if strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") {
@@ -143,8 +148,20 @@ func (x *exchange) join(i int, a *attempt, resp *http.Response) {
 	}
 	x.g.tunnels.add(t, x)
 	defer x.g.tunnels.remove(t)
+	x.bytes = t.relay(head, behind, ahead)
+}
+
+// takeClient returns the client's end, and what has come from it already.
+func (x *exchange) takeClient() (net.Conn, []byte, error) {
+	if x.socket != nil {
+		return x.socket, nil, nil
+	}
+	client, rw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	x.bytes = t.relay(out.Bytes(), behind, ahead)
+	return client, ahead, nil
 }
 
 // tunnel joins a client and a server.

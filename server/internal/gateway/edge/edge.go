@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	_ "github.com/belay-ha/belay/server/internal/gateway/edge/xconnect" // before net/http
 )
 
 // Limits of what a client may do before a request is known, where Options says nothing.
