@@ -25,6 +25,8 @@ func (s *Server) Reload(ctx context.Context) error {
 	if r == nil {
 		return errNotRunning
 	}
+	notify(reloading())
+	defer notify("READY=1")
 	if err := s.reload(ctx, r); err != nil {
 		return fmt.Errorf("server: reload: %w; the running configuration stays", err)
 	}

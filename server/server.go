@@ -151,6 +151,9 @@ func (s *Server) Run(ctx context.Context) error {
 		cancel()
 	}
 	s.change.Lock() // a reload that is under way gives up, since ctx has ended
+	if running, _ := s.running(); running != nil {
+		notify("STOPPING=1") // else another process is the service by now
+	}
 	s.setRunning(nil)
 	s.change.Unlock()
 	r.redis.stop()

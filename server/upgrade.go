@@ -192,17 +192,3 @@ func awaitReady(ctx context.Context, pipe *os.File) error {
 	}
 	return nil
 }
-
-// notify tells systemd about us, if it wants to know.
-func notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, state)
-}

@@ -81,6 +81,8 @@ func loopback(t *testing.T) string {
 	return servertest.FreeAddr(t)
 }
 
+// startGateway runs a gateway with two app servers. In extra settings FRONT stands
+// for its address.
 func startGateway(t *testing.T, extra string) *gatewayProcess {
 	t.Helper()
 	g := &gatewayProcess{T: t, front: loopback(t), admin: loopback(t), config: filepath.Join(t.TempDir(), "belay.yaml"), logs: &lines{more: make(chan struct{}, 1)}}
@@ -96,7 +98,7 @@ func startGateway(t *testing.T, extra string) *gatewayProcess {
 		t.Cleanup(srv.Close)
 		g.apps = append(g.apps, srv.Listener.Addr().String())
 	}
-	g.write(2, extra)
+	g.write(2, strings.ReplaceAll(extra, "FRONT", g.front))
 	g.cmd = exec.Command("belay", "serve", "-c", g.config)
 	g.cmd.Stderr = g.logs
 	if err := g.cmd.Start(); err != nil {
