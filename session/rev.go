@@ -5,7 +5,7 @@ package session
 
 import (
 	"cmp"
-	"fmt"
+	"strconv"
 )
 
 // Rev is the revision of a record: chosen by the Manager, kept inside the
@@ -23,4 +23,7 @@ func (r Rev) Compare(o Rev) int {
 // Next is the revision of the write that follows r in the same term.
 func (r Rev) Next() Rev { return Rev{r.Term, r.N + 1} }
 
-func (r Rev) String() string { return fmt.Sprintf("%d.%d", r.Term, r.N) }
+func (r Rev) String() string {
+	b := strconv.AppendUint(make([]byte, 0, 41), r.Term, 10)
+	return string(strconv.AppendUint(append(b, '.'), r.N, 10))
+}

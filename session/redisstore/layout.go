@@ -6,7 +6,6 @@ package redisstore
 import (
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -96,12 +95,19 @@ func millis(t time.Time) string {
 	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
-// envelope is the wire form of a record.
+// envelope is the wire form of a record. It is not copied: the bytes are nobody
+// else's, and are as long in use as the call that sends them.
 func envelope(rec *session.Record) string {
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	*scratch = session.AppendRecord((*scratch)[:0], rec)
-	return string(*scratch)
+	size := envelopeRoom + len(rec.Owner) + len(rec.Once)*len(session.OnceKey{})
+	for _, a := range rec.Attrs {
+		size += attrRoom + len(a.Name) + len(a.Value)
+	}
+	return rueidis.BinaryString(session.AppendRecord(make([]byte, 0, size), rec))
 }
 
-var scratches = sync.Pool{New: func() any { return new([]byte) }}
+// What an envelope has room for besides names and values. If it is too little, the
+// bytes are moved once.
+const (
+	envelopeRoom = 160
+	attrRoom     = 6
+)
