@@ -80,6 +80,15 @@ func TestTLS(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	listed := make(map[string]int) // the crawler writes to the connection by itself
+	if err := c.Entries(ctx, func(e memcache.Entry) error { listed[e.Key]++; return nil }); err != nil {
+		t.Errorf("entries: %v", err)
+	}
+	for i := range 50 {
+		if listed[fmt.Sprint(i)] != 1 {
+			t.Errorf("key %d is listed %d times", i, listed[fmt.Sprint(i)])
+		}
+	}
 
 	err := second(client(t, s.Addr(), &memcache.Options{TLS: &tls.Config{}}).Get(ctx, "1"))
 	if _, unknown := errors.AsType[*tls.CertificateVerificationError](err); !unknown || !errors.Is(err, memcache.ErrUnavailable) {
