@@ -19,6 +19,7 @@ import (
 var endPromises = []promise{
 	{"T30_a_log_out_wins_over_every_request_in_flight", testT30},
 	{"T30_random_schedules", testT30Random},
+	{"T30_a_log_out_right_after_the_log_in_ends_the_anonymous_session_too", testT30Anonymous},
 	{"T30_a_failed_log_out_is_not_acknowledged", testT30Failed},
 }
 
@@ -45,6 +46,22 @@ func (e *env) kinds() map[string]func(context.Context, *session.Session) {
 		"renewer":  func(ctx context.Context, s *session.Session) { _ = s.Renew(ctx) },
 		"once":     func(_ context.Context, s *session.Session) { s.Once("k") },
 		"destroy2": logout,
+	}
+}
+
+// testT30Anonymous: the session of before the log-in is kept for a while, in case
+// the answer was lost. The log-out ends that, too.
+func testT30Anonymous(t *testing.T, e *env) {
+	a, b := e.app(nil), e.browser()
+	b.must(a, setColor("red"))
+	before := b.clone()
+	b.must(a, login("42"))
+	if got := before.clone().color(a); got != "red" {
+		t.Fatalf("after the log-in the old token shows %q: this test sees nothing", got)
+	}
+	b.must(a, logout)
+	if got := before.color(a); got != "" {
+		t.Errorf("after the log-out the old token shows %q", got)
 	}
 }
 
