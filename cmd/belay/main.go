@@ -38,7 +38,6 @@ func run(ctx context.Context) int {
 		processCommand("upgrade", "Let a new process of the program take over from a running gateway"),
 		storeCommand(),
 		redisCommand(),
-		redisCommand(),
 		versionCommand(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
