@@ -101,10 +101,12 @@ func repositoryPath(word string) (string, bool) {
 	return path.Clean(word), true
 }
 
-// testAt: session/memstore.TestX names a test by its folder.
+// testAt: session/memstore.TestX names a test by its folder, and may go on with /subtest.
 func (c *code) testAt(name string) bool {
 	dir, test, _ := strings.Cut(name, ".")
-	return slices.Contains(c.tests[test], dir)
+	parts := strings.Split(test, "/")
+	return slices.Contains(c.tests[parts[0]], dir) &&
+		!slices.ContainsFunc(parts[1:], func(sub string) bool { return !c.literals[sub] })
 }
 
 // The checks above, on pages that are wrong on purpose.
@@ -113,6 +115,8 @@ func TestDocsRules(t *testing.T) {
 	c := &code{
 		symbols:  map[string]bool{"session.New": true, "session.Session.Renew": true},
 		packages: map[string]bool{"session": true},
+		tests:    map[string][]string{"TestA": {"server/a"}},
+		literals: map[string]bool{"sub": true},
 	}
 	there := func(p string) bool { return p == "docs/a.md" || p == "session/id.go" || p == "session" }
 	for _, tt := range []struct{ name, text, want string }{
@@ -121,6 +125,9 @@ func TestDocsRules(t *testing.T) {
 		{"path", "`session/id.go`, `go test ./session/...`", ""},
 		{"dead_path", "`session/gone.go`", "session/gone.go"},
 		{"code_block", "```go\nx[i](gone.md)\n```", ""},
+		{"test_of_a_folder", "`session/memstore.TestA`", "session/memstore.TestA"},
+		{"subtest_of_a_folder", "`server/a.TestA/sub` `server/a.TestA`", ""},
+		{"dead_subtest_of_a_folder", "`server/a.TestA/gone`", "TestA/gone"},
 		{"dead_path_in_block", "```\ngo run ./cmd/gone\n```", "cmd/gone"},
 		{"dead_path_in_command", "`go run ./cmd/gone --flag`", "cmd/gone"},
 		{"pattern", "`session/*.go`, `image/png`", ""},
