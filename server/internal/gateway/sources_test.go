@@ -7,14 +7,17 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/server/internal/gateway"
 )
 
@@ -116,6 +119,34 @@ func TestServersFromDNS(t *testing.T) {
 		time.Sleep(12 * time.Second)
 		if got := w.serverNames(); got != "1-80 up, 2-80 up, 3-80 up" {
 			w.Error(got)
+		}
+	})
+}
+
+// A server that vanishes is told, so that it brings to its store what it holds,
+// for as long as its users may stay.
+func TestAServerThatVanishesFromDNSIsFlushed(t *testing.T) {
+	dns := &names{ips: []string{"192.0.2.1", "192.0.2.2"}}
+	discovered(t, dns, 2, nil, func(w *world) {
+		var asked atomic.Int64
+		w.apps[0].drained = func(rw http.ResponseWriter) {
+			asked.Add(1)
+			rw.Header().Set(wire.HeaderDrain, "7")
+		}
+		w.apps[1].drained = func(http.ResponseWriter) { panic("a server that has not vanished was asked") }
+		dns.set(nil, "192.0.2.2")
+		time.Sleep(12 * time.Second)
+		if s := w.g.Servers()[0]; s.Unflushed == nil || *s.Unflushed != 7 {
+			w.Errorf("%+v", s)
+		}
+		time.Sleep(time.Minute)
+		n := asked.Load()
+		if n < 15 {
+			w.Errorf("asked %d times within 30 s", n)
+		}
+		time.Sleep(time.Minute)
+		if more := asked.Load(); more != n {
+			w.Errorf("asked %d times after its time", more-n)
 		}
 	})
 }

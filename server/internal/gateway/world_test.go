@@ -268,7 +268,7 @@ func runWith(t *testing.T, n int, change func(*gateway.Config, []*app), options 
 			w.g.CloseTunnels()
 		})
 		transport := &http.Transport{DialContext: w.net.dial, DisableCompression: true}
-		w.client = &http.Client{Transport: transport}
+		w.client = &http.Client{Transport: transport, Timeout: endless}
 		t.Cleanup(func() {
 			transport.CloseIdleConnections()
 			for _, a := range w.apps {
@@ -382,6 +382,10 @@ func (w *world) state(name string) string {
 	return ""
 }
 
+// endless is longer than anything takes in a world: what waits until then waits
+// for something that does not come.
+const endless = 3 * time.Hour
+
 // raw opens a connection to the gateway and writes to it.
 func (w *world) raw(text string) (net.Conn, *bufio.Reader) {
 	w.Helper()
@@ -389,6 +393,7 @@ func (w *world) raw(text string) (net.Conn, *bufio.Reader) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	c.SetReadDeadline(time.Now().Add(endless))
 	io.WriteString(c, text)
 	return c, bufio.NewReader(c)
 }
