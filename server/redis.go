@@ -5,10 +5,12 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -89,12 +92,25 @@ type redisFronts struct {
 	fronts map[string]*redisRun
 }
 
-// redisRun is a front that runs.
+// redisRun is a front that runs, or is about to.
 type redisRun struct {
 	cfg    config.Redis
+	made   redisfront.Config
+	files  [sha256.Size]byte          // sum of what was in those for TLS to nodes and sentinels
+	tls    atomic.Pointer[tls.Config] // for the next client; nil: none
 	front  *redisfront.Front
 	cancel context.CancelFunc
 	done   chan struct{}
+}
+
+// same reports whether next would differ in nothing but TLS for clients, which a
+// front that runs can change.
+func (run *redisRun) same(next *redisRun) bool {
+	a, b := run.cfg, next.cfg
+	if a.TLS != nil && b.TLS != nil {
+		a.TLS, b.TLS = nil, nil
+	}
+	return run.files == next.files && reflect.DeepEqual(a, b)
 }
 
 var _ admin.Redis = (*redisFronts)(nil)
@@ -104,29 +120,36 @@ func newRedisFronts(r *running) *redisFronts {
 }
 
 // set runs the fronts of a configuration: those that changed begin anew, the
-// others are not touched.
+// others keep their clients. One whose files cannot be read stays as it is.
 func (r *redisFronts) set(cfgs []config.Redis) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var errs []error
+	wanted := make(map[string]*redisRun, len(cfgs)) // nil: its files cannot be read
+	for _, c := range cfgs {
+		run, err := planned(c)
+		wanted[c.Name], errs = run, append(errs, err)
+	}
 	for name, run := range r.fronts {
-		if !slices.ContainsFunc(cfgs, func(c config.Redis) bool { return c.Name == name && reflect.DeepEqual(c, run.cfg) }) {
+		switch next, ok := wanted[name]; {
+		case ok && next == nil:
+		case ok && run.same(next):
+			run.tls.Store(next.tls.Load())
+		default:
 			r.end(name, run)
 		}
 	}
-	var errs []error
 	for _, c := range cfgs {
-		if r.fronts[c.Name] == nil {
-			errs = append(errs, r.begin(c))
+		if run := wanted[c.Name]; run != nil && r.fronts[c.Name] == nil {
+			errs = append(errs, r.begin(run))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (r *redisFronts) begin(c config.Redis) error {
-	fc, err := frontConfig(c)
-	if err != nil {
-		return err
-	}
+// begin runs what was planned.
+func (r *redisFronts) begin(run *redisRun) error {
+	c, fc := run.cfg, run.made
 	// Opened here, so that a port in use is told to whoever starts or reloads.
 	opened := map[string]net.Listener{}
 	for key, address := range map[string]string{"listen": fc.Listen, "listen_replicas": fc.ListenReplicas} {
@@ -147,7 +170,7 @@ func (r *redisFronts) begin(c config.Redis) error {
 		r.shut(c, opened)
 		return err
 	}
-	run := &redisRun{cfg: c, front: f, done: make(chan struct{})}
+	run.front, run.done = f, make(chan struct{})
 	var ctx context.Context
 	ctx, run.cancel = context.WithCancel(r.ctx)
 	r.fronts[c.Name] = run
@@ -217,22 +240,36 @@ func (r *redisFronts) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func frontConfig(c config.Redis) (redisfront.Config, error) {
+// planned reads what the files of a front say.
+func planned(c config.Redis) (*redisRun, error) {
+	run := &redisRun{cfg: c}
 	fc := redisfront.Config{
 		Name: c.Name, MasterName: c.MasterName, Sentinels: c.Sentinels, Listen: c.Listen, ListenReplicas: c.ListenReplicas,
 		MaxLag: c.MaxLag, Hold: c.Hold, Lease: c.Lease, KeepCopy: c.KeepCopy, Allow: c.Allow, AllowUnsafePair: c.AllowUnsafePair,
-		TLS: secure(c.TLS),
+	}
+	if now := secure(c.TLS); now != nil {
+		run.tls.Store(now)
+		fc.TLS = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return run.tls.Load(), nil },
+		}
 	}
 	if b := c.FailBack; b != nil {
 		fc.FailBack = redisfront.FailBack{To: b.To, After: b.After, Every: b.Every}
 	}
+	sum := sha256.New()
 	var err1, err2 error
-	fc.Redis, err1 = redisAuth(c.Nodes)
-	fc.Sentinel, err2 = redisAuth(c.SentinelLogin)
-	return fc, errors.Join(err1, err2)
+	fc.Redis, err1 = redisAuth(c.Nodes, sum)
+	fc.Sentinel, err2 = redisAuth(c.SentinelLogin, sum)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	run.made, run.files = fc, [sha256.Size]byte(sum.Sum(nil))
+	return run, nil
 }
 
-func redisAuth(l *config.RedisLogin) (redisfront.Auth, error) {
+// redisAuth adds what it reads to sum.
+func redisAuth(l *config.RedisLogin, sum hash.Hash) (redisfront.Auth, error) {
 	if l == nil {
 		return redisfront.Auth{}, nil
 	}
@@ -240,17 +277,25 @@ func redisAuth(l *config.RedisLogin) (redisfront.Auth, error) {
 	if l.TLS == nil {
 		return a, nil
 	}
-	a.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: l.TLS.ServerName, InsecureSkipVerify: l.TLS.Insecure} //nolint:gosec // as the operator says
-	if l.TLS.CAFile != "" {
-		pem, err := os.ReadFile(l.TLS.CAFile)
-		if err != nil {
+	var text [3][]byte
+	for i, name := range []string{l.TLS.CAFile, l.TLS.CertFile, l.TLS.KeyFile} {
+		if name == "" {
+			continue
+		}
+		var err error
+		if text[i], err = os.ReadFile(name); err != nil {
 			return a, fmt.Errorf("server: redis: %w", err)
 		}
+		one := sha256.Sum256(text[i])
+		sum.Write(one[:])
+	}
+	a.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: l.TLS.ServerName, InsecureSkipVerify: l.TLS.Insecure} //nolint:gosec // as the operator says
+	if l.TLS.CAFile != "" {
 		a.TLS.RootCAs = x509.NewCertPool()
-		a.TLS.RootCAs.AppendCertsFromPEM(pem)
+		a.TLS.RootCAs.AppendCertsFromPEM(text[0])
 	}
 	if l.TLS.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(l.TLS.CertFile, l.TLS.KeyFile)
+		cert, err := tls.X509KeyPair(text[1], text[2])
 		if err != nil {
 			return a, fmt.Errorf("server: redis: %w", err)
 		}

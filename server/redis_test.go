@@ -6,12 +6,14 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -138,4 +140,111 @@ func TestRedisFrontAlone(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// What is in the files for TLS may change while a front runs: to clients the next
+// connection is made with it, and nobody is cut off; a front that asks its
+// sentinels with other certificates begins anew.
+func TestRedisFilesForTLSAreReadAgain(t *testing.T) {
+	g := servertest.StartGroup(t, servertest.GroupOptions{})
+	gateway, api, front := freePort(t), freePort(t), freePort(t)
+	cert, key, _ := servertest.Certificate(t)
+	var secure []string
+	for _, a := range g.Addrs() {
+		secure = append(secure, terminate(t, cert, key, a))
+	}
+	s := run(t, fmt.Sprintf("listeners: [{address: %q}]\nwatch: false%s", gateway, pools))
+	s.selfSigned("old.example")
+	own, _ := selfSigned(t, "stranger.example")
+	s.write("clients.pem", own)
+	s.write("ca.pem", own)
+	s.write("belay.yaml", fmt.Sprintf(`listeners: [{address: %q}]
+admin: {address: %q}
+watch: false
+redis:
+  sessions:
+    listen: %q
+    master_name: %s
+    sentinels: ["%s"]
+    tls: {certificates: [{cert_file: site.pem, key_file: site.key}], client_certs: optional, client_ca_file: clients.pem}
+    sentinel_login: {tls: {ca_file: ca.pem}}
+%s`, gateway, api, front, servertest.SentinelName, strings.Join(secure, `", "`), pools))
+	reload := func() {
+		t.Helper()
+		if err := s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload()
+	for limit := time.Now().Add(30 * time.Second); ; {
+		status, err := get(api + "/v1/redis")
+		if strings.Contains(status, "unknown authority") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the front trusts sentinels that it need not: ", status, err)
+		}
+	}
+	ca, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("ca.pem", string(ca))
+	reload()
+	c, err := tls.Dial("tcp", front, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	br := bufio.NewReader(c)
+	ping := func() {
+		t.Helper()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(c, "PING\r\n")
+		if got, err := br.ReadString('\n'); got != "+PONG\r\n" {
+			t.Fatal(got, err)
+		}
+	}
+	ping()
+	s.selfSigned("new.example")
+	reload()
+	if got := served(t, front); got != "new.example" {
+		t.Error("a new client is shown", got)
+	}
+	ping()
+	reload() // nothing has changed
+	ping()
+}
+
+// terminate speaks TLS for a server that does not.
+func terminate(t *testing.T, cert, key, server string) string {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				s, err := net.Dial("tcp", server)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				go func() { _, _ = io.Copy(s, c); s.Close() }()
+				_, _ = io.Copy(c, s)
+			}()
+		}
+	}()
+	return ln.Addr().String()
 }
