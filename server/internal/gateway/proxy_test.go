@@ -47,6 +47,15 @@ func one(t *testing.T, h http.HandlerFunc, test func(*world)) {
 	run(t, 1, func(_ *gateway.Config, apps []*app) { apps[0].handler = h }, test)
 }
 
+// either is one, with a server that speaks HTTP/1.1, and with one that speaks HTTP/2.
+func either(t *testing.T, h http.HandlerFunc, test func(*world)) {
+	t.Helper()
+	t.Run("http1", func(t *testing.T) { one(t, h, test) })
+	t.Run("h2c", func(t *testing.T) {
+		run(t, 1, func(c *gateway.Config, apps []*app) { h2c(c, apps); apps[0].handler = h }, test)
+	})
+}
+
 func TestWhatTheAppSees(t *testing.T) {
 	one(t, echo, func(w *world) {
 		a := w.get("/a%2Fb/?q=%zz&x;y",
@@ -173,7 +182,7 @@ func TestHeadAndBodylessAnswers(t *testing.T) {
 }
 
 func TestInterimAnswers(t *testing.T) {
-	one(t, func(rw http.ResponseWriter, _ *http.Request) {
+	either(t, func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Link", "</a.css>; rel=preload")
 		rw.WriteHeader(103)
 		rw.Header().Del("Link")
@@ -253,7 +262,7 @@ func TestEventsArriveAsTheyAreSent(t *testing.T) {
 
 func TestBodyThatStopsIsCutOff(t *testing.T) {
 	stop := make(chan *world, 1)
-	one(t, func(rw http.ResponseWriter, _ *http.Request) {
+	either(t, func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Length", "10")
 		io.WriteString(rw, "hello")
 		rw.(http.Flusher).Flush()
