@@ -4,6 +4,7 @@
 package gateway_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,26 @@ func TestStickyCookieIsNotTheAppsBusiness(t *testing.T) {
 			if got != want {
 				w.Errorf("%q became %q, want %q", in, got, want)
 			}
+		}
+	})
+}
+
+// An app that answers with a cookie of that name does not say where its user goes.
+func TestAppsSetNoStickyCookie(t *testing.T) {
+	run(t, 1, func(_ *gateway.Config, apps []*app) {
+		apps[0].handler = func(w http.ResponseWriter, _ *http.Request) {
+			for _, c := range []string{"a=1", "belay_server=of-the-app; Path=/", "belay_server2=x"} {
+				w.Header().Add("Set-Cookie", c)
+			}
+		}
+	}, func(w *world) {
+		a := w.get("/")
+		c := cookieOf(a)
+		if list := a.header.Values("Set-Cookie"); len(list) != 3 || list[0] != "a=1" || list[1] != "belay_server2=x" || c == "belay_server=of-the-app" {
+			w.Error(list)
+		}
+		if list := w.get("/", "Cookie", c).header.Values("Set-Cookie"); len(list) != 2 {
+			w.Error("once it is known:", list)
 		}
 	})
 }

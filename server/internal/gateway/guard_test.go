@@ -163,6 +163,14 @@ func TestSlowBodies(t *testing.T) {
 		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 200 {
 			t.Error("a body that goes on:", resp, err)
 		}
+		// In a dialogue both sides may be silent for as long as they like.
+		d, br := w.raw("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		defer d.Close()
+		time.Sleep(time.Minute)
+		io.WriteString(d, "0\r\n\r\n")
+		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 200 {
+			t.Error("a dialogue with a pause:", resp, err)
+		}
 	})
 }
 
@@ -211,7 +219,7 @@ func TestClientsThatTakeNothingAreCutOff(t *testing.T) {
 				if !strings.Contains(line, `"outcome":"client_gone"`) {
 					t.Error(line)
 				}
-			case <-time.After(time.Minute):
+			case <-time.After(30 * time.Second):
 				t.Error("the request goes on although nobody takes the answer")
 			}
 		})

@@ -184,7 +184,9 @@ func TestGRPC(t *testing.T) {
 	})
 	s, _ := front(t, address(app), func(p *gateway.Pool) { p.Protocol = upstream.H2C })
 	body, say := io.Pipe()
-	r, _ := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/pkg.Service/Talk", body)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // else whoever waits for the end of the body waits for ever
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, "POST", s.URL+"/pkg.Service/Talk", body)
 	r.Header.Set("Content-Type", "application/grpc")
 	r.Header.Set("Te", "trailers")
 	heads := make(chan *http.Response, 1)
