@@ -97,6 +97,7 @@ func answerLost(t *testing.T, call func(ctx context.Context, harmed *sqlstore.St
 	}()
 	eventually(t, "the server has carried it out", func() error { return seen(clean) })
 	meanwhile(clean)
+	<-relay.Lost()  // what the server has done shows before its answer is on its way
 	relay.Restore() // which resets what lost something
 	return clean, <-ended
 }
