@@ -4,6 +4,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sort"
@@ -96,6 +97,40 @@ func TestMetrics(t *testing.T) {
 		}
 		if now := len(gathered(w, r)); now > n+2 {
 			w.Errorf("%d series became %d", n, now)
+		}
+	})
+}
+
+func TestWhatComesToNothingIsCounted(t *testing.T) {
+	r := prometheus.NewRegistry()
+	dns := &names{ips: []string{"192.0.2.1"}}
+	runWith(t, 1, func(c *gateway.Config, apps []*app) {
+		apps[0].address = "192.0.2.1:80"
+		c.Pools[0].Servers = []gateway.Server{{Name: "app", DNS: "app.test:80", Weight: 1}}
+		c.Pools[0].DNS = gateway.DNS{Interval: 10 * time.Second, Timeout: time.Second, Drain: 30 * time.Second}
+	}, func(o *gateway.Options) { o.Registry, o.Resolver = r, dns }, func(w *world) {
+		w.apps[0].ln.kill()
+		w.get("/").want(w, 503, "", 0) // finds out
+		w.get("/").want(w, 503, "", 0)
+		w.g.ConnectionFailed("handshake")
+		synctest.Wait()
+		m := gathered(w, r)
+		for name, want := range map[string]float64{
+			"refused_total{pool=shop,reason=no_server_left}":   1,
+			"refused_total{pool=shop,reason=no_server}":        1,
+			"requests_total{pool=shop,server=none,status=5xx}": 2,
+			"failed_connections_total{reason=handshake}":       1,
+		} {
+			if m[name] != want {
+				w.Errorf("%s is %v, want %v", name, m[name], want)
+			}
+		}
+		for want, err := range []error{errors.New("no such host"), nil} {
+			dns.set(err, "192.0.2.1")
+			time.Sleep(15 * time.Second)
+			if got, ok := gathered(w, r)["dns_up{name=app.test:80,pool=shop}"]; !ok || got != float64(want) {
+				w.Error("the name is up:", gathered(w, r))
+			}
 		}
 	})
 }
