@@ -215,11 +215,17 @@ func testCoherentRollback(t *testing.T, e *env) {
 }
 
 func testCoherentFresh(t *testing.T, e *env) {
-	a := e.coherent(func(o *session.Options) { o.Rules = []session.Rule{{Pattern: "/pay", Fresh: true}} })
+	e.fresh(t, e.coherent, e.coherent())
+}
+
+// fresh: a log-out on another server shows on a route that is Fresh, and not yet
+// on others.
+func (e *env) fresh(t *testing.T, server func(...func(*session.Options)) *app, other *app) {
+	a := server(func(o *session.Options) { o.Rules = []session.Rule{{Pattern: "/pay", Fresh: true}} })
 	b := e.browser()
 	b.must(a, login("42"))
 	b.color(a)
-	b.clone().must(e.coherent(), logout)
+	b.clone().must(other, logout)
 	var owner string
 	who := func(_ context.Context, s *session.Session) { owner = s.Owner() }
 	if b.must(a, who); owner != "42" {

@@ -43,6 +43,7 @@ var stickyPromises = []promise{
 	{"sticky_random_moves_lose_nothing", testStickyRandom},
 	{"sticky_interval_writes_at_the_interval", testStickyInterval},
 	{"sticky_a_log_out_elsewhere_shows_within_max_stale", testStickyStale},
+	{"sticky_a_fresh_route_asks_the_store", testStickyFresh},
 	{"sticky_a_full_backlog_writes_in_line", testStickyFull},
 	{"sticky_more_sessions_than_it_may_hold_work", testStickyMaxHeld},
 	{"sticky_renew_and_destroy_are_written_at_once", testStickyRenew},
@@ -674,6 +675,10 @@ func testStickyInterval(t *testing.T, e *env) {
 	if got, _ := e.stored(b); got != "blue" {
 		t.Errorf("the store has %q after Flush", got)
 	}
+}
+
+func testStickyFresh(t *testing.T, e *env) {
+	e.fresh(t, func(change ...func(*session.Options)) *app { return e.sticky("a", false, change...) }, e.app(nil))
 }
 
 func testStickyStale(t *testing.T, e *env) {
