@@ -128,10 +128,12 @@ func testT34(t *testing.T, e *env) {
 	other.must(a, login("43"))
 	// What an index says is not believed: one that lags may name anybody's session.
 	ix, _ := session.Capability[session.Indexer](e.store)
-	if _, err := ix.Index(t.Context(), "42", e.sessions(a, "43")[0].ID, time.Now().Add(time.Hour)); err != nil {
+	theirs := e.sessions(a, "43")[0].ID
+	_, err := ix.Index(t.Context(), "42", theirs, time.Now().Add(time.Hour))
+	list := e.sessions(a, "42")
+	if err = errors.Join(err, ix.Unindex(t.Context(), "42", theirs)); err != nil {
 		t.Fatal(err)
 	}
-	list := e.sessions(a, "42")
 	if len(list) != 3 {
 		t.Fatalf("%d sessions, want 3", len(list))
 	}
