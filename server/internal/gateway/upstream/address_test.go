@@ -80,8 +80,13 @@ func TestUnixSocketWithAFullQueueIsNotGone(t *testing.T) {
 		}()
 	}
 	<-full
-	defer syscall.Shutdown(fd, syscall.SHUT_RDWR) // ends the accepting
+	accepting := make(chan struct{})
+	defer func() {
+		syscall.Shutdown(fd, syscall.SHUT_RDWR) // ends the accepting
+		<-accepting                             // before another test gets the number of fd
+	}()
 	go func() {
+		defer close(accepting)
 		for {
 			nfd, _, err := syscall.Accept(fd)
 			if err != nil {
