@@ -71,8 +71,16 @@ func (l *link) close() {
 }
 
 // givenUp reports whether the client has closed the connection without being
-// told to.
-func (l *link) givenUp() bool { return l.nc.IsClosed() && l.nc.LastError() != nil }
+// told to: then there is an error for which it does that. Others it only remembers,
+// and whoever closes a connection that has had one must not find a new one.
+func (l *link) givenUp() bool {
+	if !l.nc.IsClosed() {
+		return false
+	}
+	err := l.nc.LastError()
+	return err != nil && !errors.Is(err, nats.ErrSlowConsumer) && !errors.Is(err, nats.ErrPermissionViolation) &&
+		!errors.Is(err, nats.ErrMaxSubscriptionsExceeded)
+}
 
 var (
 	errClosed = errors.New("the store is closed")

@@ -209,3 +209,39 @@ func TestConnectionThatTheClientGaveUp(t *testing.T) {
 		t.Errorf("a closed store: %v", err)
 	}
 }
+
+// TestConnectionThatItsOwnerClosed: it has had an error that the client only
+// remembers, and is no less his.
+func TestConnectionThatItsOwnerClosed(t *testing.T) {
+	url, stop := serve(t, t.TempDir(), nil)
+	defer stop()
+	slow := make(chan struct{}, 1)
+	nc := dial(t, url, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrSlowConsumer) {
+			select {
+			case slow <- struct{}{}:
+			default:
+			}
+		}
+	}))
+	s := open(t, nc, nil)
+	id, rec := newID(1), record(time.Hour)
+	if err := s.Create(t.Context(), id, rec); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := nc.SubscribeSync("much")
+	if err == nil {
+		err = sub.SetPendingLimits(1, -1)
+	}
+	for range 10 {
+		err = errors.Join(err, nc.Publish("much", nil))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-slow
+	nc.Close()
+	if _, err := s.Load(t.Context(), id); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("after its owner has closed the connection: %v", err)
+	}
+}
