@@ -296,25 +296,32 @@ func TestFreezeMakesWhatIsHeldUnverified(t *testing.T) {
 	})
 }
 
+// overtaken reads, and while that is on its way the session is logged out on
+// another server.
+func (s *server) overtaken(cookies []*http.Cookie, other *server) {
+	s.t.Helper()
+	hold := make(chan struct{})
+	s.store.set(func() { s.store.hold = hold })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.reads(cookies)
+	}()
+	synctest.Wait() // it has read
+	s.store.set(func() { s.store.hold = nil })
+	other.logout(cookies)
+	close(hold)
+	<-done
+	s.mustRead(cookies, 0, 1)
+}
+
 // What was read before somebody else's write, and comes after the notice of it,
 // must not be held: nothing would ever tell of that write again.
 func TestReadThatIsOvertakenByANoticeIsNotHeld(t *testing.T) {
 	watching(t, func(t *testing.T, a, b *server, cookies []*http.Cookie) {
 		b.write(cookies, 2) // a must read anew
 		synctest.Wait()
-		hold := make(chan struct{})
-		a.store.set(func() { a.store.hold = hold })
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			a.reads(cookies)
-		}()
-		synctest.Wait() // it has read
-		a.store.set(func() { a.store.hold = nil })
-		b.logout(cookies)
-		close(hold)
-		<-done
-		a.mustRead(cookies, 0, 1)
+		a.overtaken(cookies, b)
 	})
 }
 
@@ -333,19 +340,7 @@ func TestFirstReadThatIsOvertakenByANoticeIsNotHeld(t *testing.T) {
 		defer a.stop()
 		defer b.stop()
 		time.Sleep(time.Second)
-		hold := make(chan struct{})
-		a.store.set(func() { a.store.hold = hold })
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			a.reads(cookies)
-		}()
-		synctest.Wait() // it has read
-		a.store.set(func() { a.store.hold = nil })
-		b.logout(cookies)
-		close(hold)
-		<-done
-		a.mustRead(cookies, 0, 1)
+		a.overtaken(cookies, b)
 	})
 }
 

@@ -297,13 +297,19 @@ func testCoherentLag(t *testing.T, e *env) {
 	}
 }
 
-// testCoherentSlowRead: a read that began before the log-out ends after it.
 func testCoherentSlowRead(t *testing.T, e *env) {
 	a, b := e.coherent(), e.browser()
 	b.must(a, login("42"))
 	b.color(a)
+	e.slowRead(b, &session.Options{Mode: session.Coherent, Cache: &mapCache{}, MaxStale: time.Hour})
+}
+
+// slowRead: on a server that does not have the session yet, a read that began
+// before the log-out ends after it.
+func (e *env) slowRead(b *browser, o *session.Options) {
+	e.t.Helper()
 	slow := &slowLoad{Store: e.store, loaded: make(chan struct{}), goOn: make(chan struct{})}
-	server := e.appOn(slow, &session.Options{Mode: session.Coherent, Cache: &mapCache{}, MaxStale: time.Hour})
+	server := e.appOn(slow, o)
 	var wg sync.WaitGroup
 	reader := b.clone()
 	wg.Go(func() { reader.do(server, func(context.Context, *session.Session) {}) })
@@ -312,7 +318,7 @@ func testCoherentSlowRead(t *testing.T, e *env) {
 	close(slow.goOn)
 	wg.Wait()
 	if got := b.clone().owner(server); got != "" {
-		t.Errorf("the slow read brought %q back", got)
+		e.t.Errorf("the slow read brought %q back", got)
 	}
 }
 
