@@ -151,7 +151,7 @@ func TestRedisFilesForTLSAreReadAgain(t *testing.T) {
 	cert, key, _ := servertest.Certificate(t)
 	var secure []string
 	for _, a := range g.Addrs() {
-		secure = append(secure, terminate(t, cert, key, a))
+		secure = append(secure, servertest.TLSInFront(t, cert, key, a))
 	}
 	s := run(t, fmt.Sprintf("listeners: [{address: %q}]\nwatch: false%s", gateway, pools))
 	s.selfSigned("old.example")
@@ -214,37 +214,4 @@ redis:
 	ping()
 	reload() // nothing has changed
 	ping()
-}
-
-// terminate speaks TLS for a server that does not.
-func terminate(t *testing.T, cert, key, server string) string {
-	t.Helper()
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				s, err := net.Dial("tcp", server)
-				if err != nil {
-					return
-				}
-				defer s.Close()
-				go func() { _, _ = io.Copy(s, c); s.Close() }()
-				_, _ = io.Copy(c, s)
-			}()
-		}
-	}()
-	return ln.Addr().String()
 }

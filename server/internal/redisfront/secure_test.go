@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"regexp"
@@ -33,7 +32,7 @@ func TestTLSToNodesAndSentinels(t *testing.T) {
 	cert, key, sentinelRoots := servertest.Certificate(t)
 	var secure []string
 	for _, a := range g.Addrs() {
-		secure = append(secure, terminate(t, cert, key, a))
+		secure = append(secure, servertest.TLSInFront(t, cert, key, a))
 	}
 	trusting := func(nodes, sentinels *x509.CertPool) func(*redisfront.Config) {
 		return func(c *redisfront.Config) {
@@ -53,39 +52,6 @@ func TestTLSToNodesAndSentinels(t *testing.T) {
 	}
 	startFront(t, g, trusting(x509.NewCertPool(), sentinelRoots)).says(t, addr, "certificate")
 	startFront(t, g, trusting(roots, x509.NewCertPool())).says(t, "0 of 3 sentinels", "certificate")
-}
-
-// terminate speaks TLS for a server that does not.
-func terminate(t *testing.T, cert, key, server string) string {
-	t.Helper()
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				s, err := net.Dial("tcp", server)
-				if err != nil {
-					return
-				}
-				defer s.Close()
-				go func() { _, _ = io.Copy(s, c); s.Close() }()
-				_, _ = io.Copy(c, s)
-			}()
-		}
-	}()
-	return ln.Addr().String()
 }
 
 // A user with the rights that docs/redis.md lists, and no other, is enough for all
