@@ -5,21 +5,12 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/belay-ha/belay/bench/internal/peer"
 )
@@ -54,7 +45,7 @@ func (b *bench) start(ctx context.Context) error {
 		b.running = append(b.running, p)
 		b.apps = append(b.apps, addr)
 	}
-	if err := b.certificate(); err != nil {
+	if err := peer.Certificate(b.dir, "bench"); err != nil {
 		return err
 	}
 	for _, name := range []string{"haproxy", "belay", "before", "nginx", "caddy"} {
@@ -129,33 +120,6 @@ func (b *bench) startProxy(ctx context.Context, p *proxy) error {
 	b.running = append(b.running, p.proc)
 	b.proxies = append(b.proxies, p)
 	return nil
-}
-
-// certificate is one that all of them serve with.
-func (b *bench) certificate() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	var errs []error
-	for name, text := range map[string]string{"cert.pem": string(cert), "key.pem": string(secret), "both.pem": string(cert) + string(secret)} {
-		errs = append(errs, os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600))
-	}
-	return errors.Join(errs...)
 }
 
 // cookies are what users have who are bound to a server.

@@ -8,18 +8,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +22,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"github.com/belay-ha/belay/bench/internal/peer"
 )
@@ -143,7 +135,7 @@ func start(ctx context.Context, dir string) ([]string, *peer.Process, error) {
 	context.AfterFunc(ctx, app.Close)
 	bin, err := peer.Build(ctx, dir, "./cmd/belay")
 	if err == nil {
-		err = certificate(dir)
+		err = peer.Certificate(dir, "h2spec")
 	}
 	if err != nil {
 		return nil, nil, err
@@ -213,27 +205,4 @@ Written with %s and h2spec 2.2.1. HTTP/1.1 is not for h2spec: [gateway.md](gatew
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", r.rfc, f.name, strings.Join(f.on, ", "), f.got, r.why, r.harm)
 	}
 	return []byte(b.String())
-}
-
-func certificate(dir string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "h2spec"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
-	)
 }
