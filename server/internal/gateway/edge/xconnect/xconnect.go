@@ -16,15 +16,16 @@ import (
 	"strings"
 )
 
-// What an operator has said stays.
-func init() {
+func init() { _ = os.Setenv("GODEBUG", with(os.Getenv("GODEBUG"))) }
+
+// with adds the word to what GODEBUG says. What an operator has said stays.
+func with(said string) string {
 	const word = "http2xconnect="
-	said := os.Getenv("GODEBUG")
-	if strings.Contains(said, word) {
-		return
+	switch {
+	case strings.Contains(said, word):
+		return said
+	case said == "":
+		return word + "1"
 	}
-	if said != "" {
-		said += ","
-	}
-	_ = os.Setenv("GODEBUG", said+word+"1")
+	return said + "," + word + "1"
 }
