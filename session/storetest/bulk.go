@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -127,18 +128,19 @@ func listWhileChanging(ctx context.Context, c *trial) error {
 		}
 	}
 	var g gang
+	var begun atomic.Int64 // listings
 	var over atomic.Bool
 	g.run(func() error {
 		defer over.Store(true)
-		for _, id := range leave {
+		last := int64(0)
+		for _, id := range leave { // one goes, and another comes, during each of as many listings
+			for begun.Load() == last && !over.Load() {
+				runtime.Gosched()
+			}
+			last = begun.Load()
 			if err := ix.Unindex(ctx, owner, id); err != nil {
 				return fmt.Errorf("unindex: %w", err)
 			}
-		}
-		return nil
-	})
-	g.run(func() error {
-		for !over.Load() {
 			if _, err := ix.Index(ctx, owner, newID(), now().Add(time.Hour)); err != nil {
 				return fmt.Errorf("index: %w", err)
 			}
@@ -146,8 +148,10 @@ func listWhileChanging(ctx context.Context, c *trial) error {
 		return nil
 	})
 	for !over.Load() && err == nil {
+		begun.Add(1)
 		err = stayListed(ctx, ix, owner, stay)
 	}
+	over.Store(true)
 	return errors.Join(err, g.wait(), stayListed(ctx, ix, owner, stay))
 }
 
