@@ -32,6 +32,7 @@ type statements struct {
 	epoch, raise                                     statement
 	lock, holder, extend, unlock                     statement
 	list, firstList, nextList                        statement
+	after                                            statement
 
 	due  map[string]statement // by table
 	ends statement            // due sessions, whole
@@ -115,6 +116,8 @@ func newStatements(d *Dialect, prefix string) statements {
 		list:      w.write("id", `SELECT list FROM {p}placement WHERE id = :id`),
 		firstList: w.write("id version list", `INSERT INTO {p}placement (id, version, list) VALUES (:id, :version, :list)`),
 		nextList:  w.write("id version list old", `UPDATE {p}placement SET version = :version, list = :list WHERE id = :id AND version = :old`),
+
+		after: w.write("id limit", `SELECT id, expires, data FROM {p}sessions WHERE id > :id ORDER BY id LIMIT :limit`),
 
 		due: map[string]statement{},
 		w:   w,
