@@ -26,10 +26,16 @@ type Result struct {
 	// been carried out too.
 	Repeated bool
 	err      error
+	gone     bool // what was sent
 }
 
 // Err is nil for every answer that is no error, nil included.
 func (r Result) Err() error { return r.err }
+
+// Gone reports that the client is through with the command, so that the memory of
+// its parts may be used again. A command whose answer nobody waited for may still
+// lie in a queue.
+func (r Result) Gone() bool { return r.gone }
 
 // Do builds and sends a command, again if need be: it must be idempotent. build
 // is called once for each sending.
@@ -39,12 +45,21 @@ func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Com
 	})
 }
 
-// Script runs a script, again if need be: it must be idempotent. The keys must
-// lie in one slot.
-func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
+// On is Do of a command on one key.
+func (c *Conn) On(ctx context.Context, command, key string, args ...string) Result {
+	keys := [...]string{key}
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		return script.lua.Exec(ctx, client, keys, args), nil
+		return client.Do(ctx, c.command(client.B(), keys[:], args, command)), nil
 	})
+}
+
+// command builds one. Only a cluster's client has to know which arguments are keys:
+// it takes time to find out where they belong.
+func (c *Conn) command(b rueidis.Builder, keys, args []string, begin ...string) rueidis.Completed {
+	if c.form == cluster {
+		return b.Arbitrary(begin...).Keys(keys...).Args(args...).Build()
+	}
+	return b.Arbitrary(begin...).Args(keys...).Args(args...).Build()
 }
 
 // call sends until there is an answer. An error of send itself comes with an answer
@@ -60,7 +75,7 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 	}
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
-	repeated := false
+	repeated, stuck := false, false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client := c.current()
 		answer, short := send(ctx, client)
@@ -70,7 +85,7 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 		case short != nil:
 			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(short)}
 		case err == nil || rueidis.IsRedisNil(err):
-			return Result{RedisResult: answer, Repeated: repeated}
+			return Result{RedisResult: answer, Repeated: repeated, gone: !stuck}
 		case isRedis && !refused(redisErr):
 			return Result{RedisResult: answer, Repeated: repeated, err: c.explain(redisErr)}
 		case isRedis:
@@ -80,6 +95,7 @@ func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Clie
 		case !notSent(err):
 			repeated = true
 		}
+		stuck = true
 		if e := wait(ctx, pause); e != nil {
 			return Result{RedisResult: answer, Repeated: repeated, err: fmt.Errorf("%w: %w", e, c.explain(err))}
 		}

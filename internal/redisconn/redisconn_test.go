@@ -165,3 +165,41 @@ func TestPasswordIsNeverShown(t *testing.T) {
 		}
 	}
 }
+
+// What is sent may lie in memory of the caller's, who may touch it again once the
+// client is through with it.
+func TestWhatWasSentIsGone(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	for name, res := range map[string]redisconn.Result{
+		"a command": c.Do(t.Context(), set("1")),
+		"one key":   c.On(t.Context(), "GET", "k"),
+		"no value":  c.On(t.Context(), "GET", "none"),
+		"a script":  c.Script(t.Context(), setScript(), []string{"k"}, "2"),
+	} {
+		if res.Err() != nil || !res.Gone() {
+			t.Errorf("%s: %v, gone %v after the answer", name, res.Err(), res.Gone())
+		}
+	}
+	if res := c.On(t.Context(), "INCR", "k", "1"); res.Err() == nil || res.Gone() {
+		t.Errorf("%v, gone %v: a server that finds fault may answer before it has read all", res.Err(), res.Gone())
+	}
+	r.Freeze()
+	if res := c.Do(within(t, 200*time.Millisecond), set("3")); res.Err() == nil || res.Gone() {
+		t.Errorf("%v, gone %v: without an answer it may lie in a queue", res.Err(), res.Gone())
+	}
+	r.Thaw()
+	tries := 0
+	res := c.Do(within(t, 20*time.Second), func(b rueidis.Builder) rueidis.Completed {
+		switch tries++; tries {
+		case 1:
+			r.Kill()
+		case 2:
+			r.Restart()
+		}
+		return set("4")(b)
+	})
+	if res.Err() != nil || res.Gone() {
+		t.Errorf("%v, gone %v after %d sendings: the first may lie in a queue", res.Err(), res.Gone(), tries)
+	}
+}

@@ -8,21 +8,19 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
 // Script is a script that runs on the server. It is safe for concurrent use.
-type Script struct {
-	lua       *rueidis.Lua
-	body, sha string
-}
+type Script struct{ body, sha string }
 
 // NewScript makes a script of its source.
 func NewScript(source string) *Script {
 	sum := sha1.Sum([]byte(source)) // what the server calls it by
-	return &Script{lua: rueidis.NewLuaScript(source), body: source, sha: hex.EncodeToString(sum[:])}
+	return &Script{body: source, sha: hex.EncodeToString(sum[:])}
 }
 
 // Write is Do, and with Options.Replicas done only when so many replicas have what
@@ -37,26 +35,41 @@ func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.
 	})
 }
 
+// Script runs a script, again if need be: it must be idempotent. The keys must
+// lie in one slot.
+func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
+	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+		answer := client.Do(ctx, c.command(client.B(), keys, args, "EVALSHA", script.sha, strconv.Itoa(len(keys))))
+		if unknown(answer) {
+			answer = client.Do(ctx, c.command(client.B(), keys, args, "EVAL", script.body, strconv.Itoa(len(keys))))
+		}
+		return answer, nil
+	})
+}
+
 // WriteScript is Script with the promise of Write.
 func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, args ...string) Result {
 	if c.opts.Replicas == 0 {
 		return c.Script(ctx, script, keys, args...)
 	}
-	eval := func(name, text string) func(b rueidis.Builder) rueidis.Completed {
+	eval := func(verb, text string) func(b rueidis.Builder) rueidis.Completed {
 		return func(b rueidis.Builder) rueidis.Completed {
-			if name == "EVALSHA" {
-				return b.Evalsha().Sha1(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-			}
-			return b.Eval().Script(text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+			return c.command(b, keys, args, verb, text, strconv.Itoa(len(keys)))
 		}
 	}
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		answer, short := c.waited(ctx, client, eval("EVALSHA", script.sha))
-		if err, ok := rueidis.IsRedisErr(answer.Error()); ok && err.IsNoScript() {
+		if unknown(answer) {
 			return c.waited(ctx, client, eval("EVAL", script.body))
 		}
 		return answer, short
 	})
+}
+
+// unknown: the server does not know the script (yet, or any more).
+func unknown(answer rueidis.RedisResult) bool {
+	err, ok := rueidis.IsRedisErr(answer.Error())
+	return ok && err.IsNoScript()
 }
 
 // waited sends a command and WAIT on one connection: on two, nothing would be

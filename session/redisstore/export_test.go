@@ -8,3 +8,7 @@ var LockAs = (*Store).lock
 
 // TellEvictions is one look of Run.
 var TellEvictions = (*Store).tellEvictions
+
+// HasMemory reports whether memory of an earlier call is there to be used again,
+// and takes it away.
+func (s *Store) HasMemory() bool { return s.requests.Get() != nil }

@@ -37,7 +37,7 @@ func (s *Store) ownerKeys(owner string) []string {
 // Index implements session.Indexer. The times of entries are the server's.
 func (s *Store) Index(ctx context.Context, owner string, id session.ID, until time.Time) (session.Entry, error) {
 	text, _, err := s.write(ctx, "index", s.scripts.index, s.ownerKeys(owner),
-		entryPrefix+id.Key(), millis(until), nonce(), strconv.FormatInt(untilSlack.Milliseconds(), 10))
+		entryPrefix+id.Key(), strconv.FormatInt(unixMilli(until), 10), nonce(), strconv.FormatInt(untilSlack.Milliseconds(), 10))
 	if err != nil {
 		return session.Entry{}, err
 	}
@@ -61,7 +61,7 @@ func (s *Store) Unindex(ctx context.Context, owner string, ids ...session.ID) er
 // Entries implements session.Indexer.
 func (s *Store) Entries(ctx context.Context, owner string) ([]session.Entry, error) {
 	key := s.ownerKeys(owner)[0]
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Hgetall().Key(key).Build() })
+	res := s.conn.On(ctx, "HGETALL", key)
 	if err := res.Err(); err != nil {
 		return nil, unavailable("entries", err)
 	}
@@ -94,7 +94,7 @@ func (s *Store) Entries(ctx context.Context, owner string) ([]session.Entry, err
 // Epoch implements session.Indexer.
 func (s *Store) Epoch(ctx context.Context, owner string) (uint64, error) {
 	key := s.ownerKeys(owner)[0]
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Hget().Key(key).Field(fieldEpoch).Build() })
+	res := s.conn.On(ctx, "HGET", key, fieldEpoch)
 	if err := res.Err(); err != nil {
 		return 0, unavailable("epoch", err)
 	}

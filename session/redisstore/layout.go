@@ -88,26 +88,10 @@ func parseMillis(s string) (time.Time, error) {
 	return time.UnixMilli(ms), nil
 }
 
-func millis(t time.Time) string {
+// unixMilli is what parseMillis reads.
+func unixMilli(t time.Time) int64 {
 	if t.IsZero() {
-		return "0"
+		return 0
 	}
-	return strconv.FormatInt(t.UnixMilli(), 10)
+	return t.UnixMilli()
 }
-
-// envelope is the wire form of a record. It is not copied: the bytes are nobody
-// else's, and are as long in use as the call that sends them.
-func envelope(rec *session.Record) string {
-	size := envelopeRoom + len(rec.Owner) + len(rec.Once)*len(session.OnceKey{})
-	for _, a := range rec.Attrs {
-		size += attrRoom + len(a.Name) + len(a.Value)
-	}
-	return rueidis.BinaryString(session.AppendRecord(make([]byte, 0, size), rec))
-}
-
-// What an envelope has room for besides names and values. If it is too little, the
-// bytes are moved once.
-const (
-	envelopeRoom = 160
-	attrRoom     = 6
-)

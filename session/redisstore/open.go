@@ -101,5 +101,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		}
 	}
 	publish := !o.NoNotices && !conn.Cluster()
-	return &Store{conn: conn, tell: o.Evicted, maxRecord: o.MaxRecord, prefix: o.Prefix, publishes: publish, scripts: newScripts(publish)}, nil
+	return &Store{
+		conn: conn, tell: o.Evicted, maxRecord: o.MaxRecord, prefix: o.Prefix, publishes: publish, scripts: newScripts(o.Prefix, publish),
+	}, nil
 }

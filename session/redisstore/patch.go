@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"time"
 
 	"github.com/belay-ha/belay/session"
 )
@@ -16,14 +16,14 @@ var _ session.Patcher = (*Store)(nil)
 
 // Patch implements session.Patcher, in one round trip.
 func (s *Store) Patch(ctx context.Context, id session.ID, p session.Patch) error {
-	args := make([]string, 0, 8+2*len(p.Set)+len(p.Delete))
-	args = append(args, nowMillis(), p.IfRev.String(), p.Rev.String(), nonce(), millis(p.Expires), millis(p.Seen),
-		millis(p.Deadline), strconv.Itoa(len(p.Set)))
+	r := s.about(id).time(time.Now()).rev(p.IfRev).rev(p.Rev).mark(p.Seen).time(p.Expires).time(p.Deadline).number(int64(len(p.Set)))
 	for _, a := range p.Set {
-		args = append(args, a.Name, string(a.Value))
+		r.text(a.Name).bytes(a.Value)
 	}
-	args = append(args, p.Delete...)
-	verdict, found, err := s.run(ctx, "patch", s.scripts.patch, id, args)
+	for _, name := range p.Delete {
+		r.text(name)
+	}
+	verdict, found, err := s.run(ctx, "patch", s.scripts.patch, r)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,12 @@
 
 package redisstore
 
-import "github.com/belay-ha/belay/internal/redisconn"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/belay-ha/belay/internal/redisconn"
+)
 
 // verdict is the first byte of what a script returns.
 type verdict string
@@ -23,11 +28,12 @@ type scripts struct {
 	lock, extend, unlock                 *redisconn.Script // on a lease
 }
 
-// newScripts are those that publish what they change, or do not.
-func newScripts(publish bool) scripts {
+// newScripts are those that publish what they change, or do not, for keys that begin
+// with prefix.
+func newScripts(prefix string, publish bool) scripts {
 	say := "local function say(key, what) end\n"
 	if publish {
-		say = luaSay
+		say = fmt.Sprintf(luaSay, luaText(prefix+channelName), len(prefix)+len("{")+1)
 	}
 	return scripts{
 		create: redisconn.NewScript(luaHead + luaCreate + luaWrite),
@@ -50,12 +56,12 @@ func newScripts(publish bool) scripts {
 // key's own expiry. Numbers of milliseconds are exact in Lua; revisions are not,
 // and stay text.
 //
-// ARGV of create and update: now, expected revision, then revision, nonce, expiry,
-// seen and the envelope.
+// ARGV of create and update: now, expected revision, then revision, mark, expiry and
+// the envelope. The mark, "seen nonce", is the rest of the head.
 const luaHead = `
 local head = redis.call('HGET', KEYS[1], 'h')
 local x, r, w
-if head then x, r, w = string.match(head, '^(%d+) (%d+%.%d+) %-?%d+ (.*)$') end
+if head then x, r, w = string.match(head, '^(%d+) (%d+%.%d+) (%-?%d+ .*)$') end
 local live = x and (x == '0' or tonumber(x) > tonumber(ARGV[1]))
 `
 
@@ -63,10 +69,20 @@ local live = x and (x == '0' or tonumber(x) > tonumber(ARGV[1]))
 // written, if it is not allowed, and nobody can act on it before the script ends.
 const luaSay = `
 local function say(key, what)
-  local prefix, id = string.match(key, '^(.*){(.*)}$')
-  redis.call('PUBLISH', prefix .. 'w', id .. ' ' .. what)
+  redis.call('PUBLISH', %s, string.sub(key, %d, -2) .. ' ' .. what)
 end
 `
+
+// luaText is a string as a script has it.
+func luaText(s string) string {
+	var b strings.Builder
+	b.WriteByte('\'')
+	for _, c := range []byte(s) {
+		fmt.Fprintf(&b, "\\%03d", c)
+	}
+	b.WriteByte('\'')
+	return b.String()
+}
 
 const luaCreate = `
 if live then
@@ -86,29 +102,29 @@ say(KEYS[1], ARGV[3])
 // HSET comes before anything is removed, so that a server short of memory refuses
 // while the record is whole; what patches had written goes afterwards.
 const luaWrite = `
-redis.call('HSET', KEYS[1], 'h', ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[4], 'd', ARGV[7])
+redis.call('HSET', KEYS[1], 'h', ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'd', ARGV[6])
 redis.call('HDEL', KEYS[1], 'p')
 ` + luaExpire
 
-// ARGV of patch: now, expected revision, then revision, nonce, expiry, seen, the
-// attempt's deadline or 0, how many attributes are set, then name, value, … and
-// the names of those removed. What is packed is bounded: above that the record is
+// ARGV of patch: now, expected revision, then revision, mark, expiry, the attempt's
+// deadline or 0, how many attributes are set, then name, value, … and the names of
+// those removed. What is packed is bounded: above that the record is
 // to be written as a whole, once.
 const luaPatch = `
 if not live then return '-' end
 if r == ARGV[3] and w == ARGV[4] then return '+' end
 if r ~= ARGV[2] then return '~' .. r end
-if ARGV[7] ~= '0' then
+if ARGV[6] ~= '0' then
   local now = redis.call('TIME')
-  if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[7]) then return '?' end
+  if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[6]) then return '?' end
 end
-local new = ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[4]
+local new = ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
 local packed
-if #ARGV > 8 then
+if #ARGV > 7 then
   local p = redis.call('HGET', KEYS[1], 'p')
   local t = p and cmsgpack.unpack(p) or {}
-  local set = 8 + 2 * ARGV[8]
-  for i = 9, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
+  local set = 7 + 2 * ARGV[7]
+  for i = 8, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
   for i = set + 1, #ARGV do t[ARGV[i]] = false end
   packed = cmsgpack.pack(t)
   if #packed > 4096 and #packed > redis.call('HSTRLEN', KEYS[1], 'd') then return '=' end

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -33,6 +33,7 @@ type Store struct {
 	scripts   scripts
 	maxRecord int
 	tell      func(server string, n uint64) // of evictions; nil: nobody
+	requests  sync.Pool                     // of *request
 }
 
 // Close ends the connections. The Store must not be used afterwards.
@@ -42,18 +43,21 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) key(id session.ID) string {
-	b := make([]byte, 0, 96)
+	return string(s.appendKey(make([]byte, 0, 96), id))
+}
+
+func (s *Store) appendKey(b []byte, id session.ID) []byte {
 	b = append(append(b, s.prefix...), '{')
-	b = append(id.AppendKey(b), '}')
-	return string(b)
+	return append(id.AppendKey(b), '}')
 }
 
 // Load implements session.Store.
 func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error) {
-	key := s.key(id)
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed {
-		return b.Hmget().Key(key).Field(fieldHead, fieldRecord, fieldPatch).Build()
-	})
+	r := s.about(id)
+	res := s.conn.On(ctx, "HMGET", r.cut()[0], fieldHead, fieldRecord, fieldPatch)
+	if res.Gone() {
+		s.keep(r)
+	}
 	if err := res.Err(); err != nil {
 		return session.Record{}, unavailable("load", err)
 	}
@@ -76,7 +80,7 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Record, error)
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) error {
-	verdict, _, err := s.run(ctx, "create", s.scripts.create, id, argsOf(&rec, ""))
+	verdict, _, err := s.run(ctx, "create", s.scripts.create, s.whole(id, &rec, session.Rev{}))
 	if err == nil && verdict == verdictExists {
 		err = session.ErrExists
 	}
@@ -85,7 +89,7 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 
 // Update implements session.Store.
 func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
-	verdict, found, err := s.run(ctx, "update", s.scripts.update, id, argsOf(&rec, ifRev.String()))
+	verdict, found, err := s.run(ctx, "update", s.scripts.update, s.whole(id, &rec, ifRev))
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,12 @@ func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, i
 // Touch implements session.Store. It waits for no replicas: a touch that is lost
 // ends a session early.
 func (s *Store) Touch(ctx context.Context, id session.ID, expires time.Time) error {
-	res := s.conn.Script(ctx, s.scripts.touch, []string{s.key(id)}, nowMillis(), millis(expires))
+	r := s.about(id).time(time.Now()).time(expires)
+	parts := r.cut()
+	res := s.conn.Script(ctx, s.scripts.touch, parts[:1], parts[1:]...)
+	if res.Gone() {
+		s.keep(r)
+	}
 	if err := res.Err(); err != nil {
 		return unavailable("touch", err)
 	}
@@ -122,18 +131,19 @@ func (s *Store) Ping(ctx context.Context) error {
 type finding struct {
 	rev      session.Rev // the stored one, of a conflict
 	repeated bool
+	gone     bool // what was sent
 }
 
 // run runs a script that writes a session.
-func (s *Store) run(ctx context.Context, op string, script *redisconn.Script, id session.ID, args []string) (verdict, finding, error) {
-	size := 0
-	for _, a := range args {
-		size += len(a)
-	}
-	if size > s.maxRecord+argsSize {
+func (s *Store) run(ctx context.Context, op string, script *redisconn.Script, r *request) (verdict, finding, error) {
+	if size := r.size(); size > s.maxRecord+argsSize {
 		return "", finding{}, fmt.Errorf("redisstore: %s: %w: %d bytes, MaxRecord is %d", op, session.ErrTooLarge, size, s.maxRecord)
 	}
-	text, f, err := s.write(ctx, op, script, []string{s.key(id)}, args...)
+	parts := r.cut()
+	text, f, err := s.write(ctx, op, script, parts[:1], parts[1:]...)
+	if f.gone {
+		s.keep(r)
+	}
 	if err != nil {
 		return "", finding{}, err
 	}
@@ -164,15 +174,15 @@ func (s *Store) write(ctx context.Context, op string, script *redisconn.Script, 
 	case lonely && verdict(text[:1]) == verdictDone:
 		return "", finding{}, unavailable(op, err)
 	}
-	return text, finding{repeated: res.Repeated}, nil
+	return text, finding{repeated: res.Repeated, gone: res.Gone()}, nil
 }
 
 // argsSize is what the arguments besides a record may take.
 const argsSize = 1 << 10
 
-// argsOf are the arguments of a script that writes a whole record.
-func argsOf(rec *session.Record, ifRev string) []string {
-	return []string{nowMillis(), ifRev, rec.Rev.String(), nonce(), millis(rec.Expires), millis(rec.Seen), envelope(rec)}
+// whole are the arguments of a script that writes a whole record.
+func (s *Store) whole(id session.ID, rec *session.Record, ifRev session.Rev) *request {
+	return s.about(id).time(time.Now()).rev(ifRev).rev(rec.Rev).mark(rec.Seen).time(rec.Expires).record(rec)
 }
 
 // nonce tells one write from another that chose the same revision.
@@ -183,8 +193,6 @@ func nonce() string {
 }
 
 func random() uint64 { return rand.Uint64() }
-
-func nowMillis() string { return strconv.FormatInt(time.Now().UnixMilli(), 10) }
 
 func unavailable(op string, err error) error {
 	return fmt.Errorf("redisstore: %s: %w: %w", op, session.ErrUnavailable, err)

@@ -142,3 +142,37 @@ func TestWriteThatMayNotBePublishedIsRefused(t *testing.T) {
 		t.Errorf("the record is at %v, %v", got.Rev, err)
 	}
 }
+
+// The channel's name is a part of the scripts.
+func TestNoticesUnderAnyPrefix(t *testing.T) {
+	r := servertest.StartRedis(t)
+	for _, prefix := range []string{"{odd}:", `it's "%d" \n` + "\n\x00é]]"} {
+		s := open(t, r.URL(), &redisstore.Options{Prefix: prefix})
+		notices, ended := watch(t, s)
+		id, rec := newID(1), record(time.Hour)
+		if err := s.Create(t.Context(), id, rec); err != nil {
+			t.Fatal(err)
+		}
+		rec = next(rec, "1")
+		if err := s.Update(t.Context(), id, rec, session.Rev{Term: 1, N: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []session.Rev{rec.Rev, {}} {
+			for told := false; !told; {
+				select {
+				case n := <-notices:
+					if told = n.ID == id; told && n.Rev != want {
+						t.Errorf("%q: told of %v, want %v", prefix, n.Rev, want)
+					}
+				case err := <-ended:
+					t.Fatalf("%q: %v", prefix, err)
+				case <-time.After(30 * time.Second):
+					t.Fatalf("%q: no notice of %v", prefix, want)
+				}
+			}
+		}
+	}
+}
