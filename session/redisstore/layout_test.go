@@ -43,6 +43,31 @@ func TestLayoutOnTheServer(t *testing.T) {
 	if got := r.Command("PTTL " + key); !strings.HasPrefix(got, ":7") {
 		t.Errorf("time to live after a touch: got %s ms, want just under two hours", got)
 	}
+	// A record that loses its end must not go with the one it had.
+	endless := next(rec, "endless")
+	endless.Expires = time.Time{}
+	if err := s.Update(t.Context(), id, endless, rec.Rev); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Command("PTTL " + key); got != ":-1" {
+		t.Errorf("time to live of a record without an end: got %s ms, want none", got)
+	}
+	ends := next(endless, "ends")
+	ends.Expires = rec.Expires
+	if err := s.Update(t.Context(), id, ends, endless.Rev); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Command("PTTL " + key); !strings.HasPrefix(got, ":3") {
+		t.Errorf("time to live of one that got an end again: got %s ms, want just under an hour", got)
+	}
+	patch := patchOf(ends, "endless")
+	patch.Expires = time.Time{}
+	if err := s.Patch(t.Context(), id, patch); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Command("PTTL " + key); got != ":-1" {
+		t.Errorf("time to live after a patch took the end away: got %s ms, want none", got)
+	}
 }
 
 // A patch adds one field, whatever it changes, and a whole record takes it away.

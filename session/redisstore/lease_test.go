@@ -101,6 +101,26 @@ func TestALateSecondSendingTakesNoLease(t *testing.T) {
 	}
 }
 
+// What has run out is nobody's, also for the call that took it: another one may
+// have had it meanwhile.
+func TestASecondSendingAfterTheLeaseRanOutTakesANewOne(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	ctx, id := t.Context(), newID(1)
+	first, err := redisstore.LockAs(s, ctx, id, time.Hour, "12345678")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Command("HSET " + leaseKey(id) + " u 1"); got != ":0" { // an hour later
+		t.Fatal(got)
+	}
+	again, err := redisstore.LockAs(s, ctx, id, time.Hour, "12345678")
+	if err != nil || again <= first {
+		t.Errorf("lease %d after %d, %v; want a greater one", again, first, err)
+	}
+	isLocked(t, s, id)
+}
+
 func TestLeasesGrowThoughTheClockWentBack(t *testing.T) {
 	r := servertest.StartRedis(t)
 	s := open(t, r.URL(), nil)

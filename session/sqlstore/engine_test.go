@@ -77,6 +77,7 @@ func (e engine) suite(t *testing.T) {
 		test func(*testing.T, engine)
 	}{
 		{"sweep_takes_what_has_expired_and_nothing_else", sweepTakes},
+		{"a_sweep_spares_what_lives_on", sweepSpares},
 		{"a_sweep_tells_each_session_that_has_expired_once", sweepTells},
 		{"a_sweep_passes_by_what_is_locked", sweepPasses},
 		{"sweeps_and_writers_wait_for_nobody", sweepsTogether},

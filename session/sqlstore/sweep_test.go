@@ -75,6 +75,37 @@ func sweepTakes(t *testing.T, e engine) {
 	}
 }
 
+// sweepSpares: a session that lives on, for it was touched, written or made anew,
+// is not due when it was to be.
+func sweepSpares(t *testing.T, e engine) {
+	p := prefix()
+	s := open(t, e.open(t), &sqlstore.Options{Prefix: p})
+	ids := create(t, s, 4, time.Hour)
+	anew := create(t, s, 1, -time.Hour)[0]
+	run(t, e.root, "UPDATE "+p+"sessions SET due = 0") // as if their end had come
+	rec, err := s.Load(t.Context(), ids[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"touch":  s.Touch(t.Context(), ids[0], time.Now().Add(2*time.Hour)),
+		"update": s.Update(t.Context(), ids[1], next(rec, "2"), rec.Rev),
+		"create": s.Create(t.Context(), anew, record(time.Hour)),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if n, err := s.Sweep(t.Context()); err != nil || n != 2 {
+		t.Errorf("swept %d, %v, want the 2 that nobody has used", n, err)
+	}
+	for what, id := range map[string]session.ID{"touched": ids[0], "written": ids[1], "made anew": anew} {
+		if _, err := s.Load(t.Context(), id); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // sweepTells: each session whose time has come is told once, whoever sweeps, and
 // none that was deleted or lives.
 func sweepTells(t *testing.T, e engine) {
