@@ -218,7 +218,9 @@ func (s *Store) askAll(ctx context.Context, v *view, id session.ID) (found map[s
 		return nil, nil, nil
 	}
 	inbox := nats.NewInbox()
-	sub, err := s.nc.SubscribeSync(inbox)
+	// SubscribeSync makes room for 65,536 answers: half a MiB for each new session.
+	msgs := make(chan *nats.Msg, len(missing)+64)
+	sub, err := s.nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,8 +233,12 @@ func (s *Store) askAll(ctx context.Context, v *view, id session.ID) (found map[s
 	defer cancel()
 	found = map[string]*entry{}
 	for len(missing) > 0 {
-		msg, err := sub.NextMsgWithContext(try)
-		if err != nil {
+		var msg *nats.Msg
+		select {
+		case msg = <-msgs:
+		case <-try.Done():
+		}
+		if msg == nil {
 			break
 		}
 		name, rest, good := parseNamed(msg.Data)

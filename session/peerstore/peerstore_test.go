@@ -6,6 +6,7 @@ package peerstore_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -409,5 +410,23 @@ func TestBusyPortOfTheMeshIsNamed(t *testing.T) {
 	}
 	if err := m.Run(t.Context()); err == nil || !strings.Contains(err.Error(), at[0]) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A new session is asked for on all nodes: that must not take memory for more
+// answers than there are nodes.
+func TestNewSessionsTakeLittleMemory(t *testing.T) {
+	n := group(t, 2, slow)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const sessions = 50
+	for i := range sessions {
+		if err := n[0].Create(t.Context(), newID(i), record(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / sessions; each > 100<<10 {
+		t.Errorf("%d bytes for each new session", each)
 	}
 }
