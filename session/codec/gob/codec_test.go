@@ -98,37 +98,66 @@ func TestT42_no_interface_is_decoded(t *testing.T) {
 
 // encoding/gob reserves what a map says it has before it looks for it.
 func TestT42_a_map_cannot_claim_more_than_there_is(t *testing.T) { // alone: it counts what is allocated
-	data, err := belay.Codec{}.Marshal(map[string]int{"a": 1})
-	if err != nil {
-		t.Fatal(err)
+	type inside struct {
+		M map[string]int
+		N int
 	}
-	entry := []byte{1, 1, 'a', 2} // one entry, "a", 1
-	at := bytes.LastIndex(data, entry)
-	if at < 0 {
-		t.Fatalf("%x", data)
-	}
-	for _, claim := range [][]byte{
-		{0xfd, 0x40, 0, 0}, // 4 million: 200 MiB
-		{0xfc, 0x40, 0, 0, 0},
-		{0xf8, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-	} {
-		bomb := bytes.Clone(data[:at])
-		for i := range bomb { // the length of the last message
-			if i+1+int(bomb[i]) == len(data) && data[i+1] > 1 && i > 10 {
-				bomb[i] += byte(len(claim) - 1)
-				break
+	for _, v := range []any{map[string]int{"a": 1}, inside{M: map[string]int{"a": 1}}} {
+		data, err := belay.Codec{}.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.LastIndex(data, []byte{1, 1, 'a', 2}) // one entry, "a", 1
+		if at < 0 {
+			t.Fatalf("%x", data)
+		}
+		for _, claim := range [][]byte{
+			{0xfd, 0x40, 0, 0}, // 4 million: 200 MiB
+			{0xfc, 0x40, 0, 0, 0},
+			{0xf8, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		} {
+			bomb := bytes.Clone(data[:at])
+			for i := range bomb { // the length of the last message
+				if i+1+int(bomb[i]) == len(data) && data[i+1] > 1 && i > 10 {
+					bomb[i] += byte(len(claim) - 1)
+					break
+				}
+			}
+			bomb = append(append(bomb, claim...), data[at+1:]...)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := belay.Codec{}.Unmarshal(bomb, reflect.New(reflect.TypeOf(v)).Interface())
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Errorf("%T %x: no error", v, claim)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+				t.Errorf("%T %x: %d MiB were reserved for %d bytes", v, claim, n>>20, len(bomb))
 			}
 		}
-		bomb = append(append(bomb, claim...), entry[1:]...)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err := belay.Codec{}.Unmarshal(bomb, new(map[string]int))
-		runtime.ReadMemStats(&after)
-		if err == nil {
-			t.Errorf("%x: no error", claim)
+	}
+}
+
+// boxed has an interface, but says itself how it is written.
+type boxed struct{ V any }
+
+func (b boxed) GobEncode() ([]byte, error) { return []byte(b.V.(string)), nil }
+
+func (b *boxed) GobDecode(data []byte) error {
+	b.V = string(data)
+	return nil
+}
+
+func TestTypesMayEncodeThemselves(t *testing.T) {
+	t.Parallel()
+	for _, in := range []any{boxed{"x"}, []boxed{{"x"}, {"y"}}, struct{ B boxed }{boxed{"z"}}} {
+		data, err := belay.Codec{}.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
-			t.Errorf("%x: %d MiB were reserved for %d bytes", claim, n>>20, len(bomb))
+		got := reflect.New(reflect.TypeOf(in))
+		if err := (belay.Codec{}).Unmarshal(data, got.Interface()); err != nil || !reflect.DeepEqual(got.Elem().Interface(), in) {
+			t.Errorf("got %+v, %v; want %+v", got.Elem(), err, in)
 		}
 	}
 }
@@ -170,6 +199,10 @@ func TestT42_size_is_limited_both_ways(t *testing.T) {
 		if err := small.Unmarshal(data, new(string)); (err == nil) != ok {
 			t.Errorf("unmarshal %d: %v", n, err)
 		}
+	}
+	exact := belay.Codec{MaxBytes: len(mustMarshal(t, "exactly"))}
+	if err := exact.Unmarshal(mustMarshal(t, "exactly"), new(string)); err != nil {
+		t.Errorf("as long as MaxBytes: %v", err)
 	}
 	big := strings.Repeat("x", 1<<20)
 	if _, err := (belay.Codec{}).Marshal(big); err == nil {
@@ -214,4 +247,13 @@ func FuzzT42_unmarshal(f *testing.F) {
 			}
 		}
 	})
+}
+
+func mustMarshal(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := belay.Codec{}.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
