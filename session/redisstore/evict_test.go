@@ -28,6 +28,7 @@ func TestServersThatEvictAreRefused(t *testing.T) {
 			!strings.Contains(err.Error(), r.Addr()) || !strings.Contains(err.Error(), "noeviction") {
 			t.Errorf("%s: got %v, want an error with the server, the setting and what to set", policy, err)
 		}
+		open(t, r.URL(), &redisstore.Options{MayEvict: true})
 	}
 	r.Must("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	open(t, r.URL(), nil)
@@ -39,6 +40,7 @@ func TestServersThatEvictAreRefused(t *testing.T) {
 
 // An eviction is silent for who wrote what is evicted: Run tells it.
 func TestEvictionsAreTold(t *testing.T) {
+	t.Parallel() // it waits for the second look of Run
 	r := servertest.StartRedis(t)
 	type eviction struct {
 		server string
@@ -84,6 +86,21 @@ func TestEvictionsAreTold(t *testing.T) {
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(run) }()
+	for n, waiting := 0, true; waiting; n++ { // Run counts from its first look on
+		if err := s.Create(ctx, session.ID{Generation: 1, Hash: [20]byte{byte(n), byte(n >> 8)}}, rec); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case e := <-told:
+			waiting = false
+			if e.n == 0 || e.server != r.Addr() {
+				t.Errorf("Run told %+v", e)
+			}
+		case <-ctx.Done():
+			t.Fatal("Run does not tell what was evicted")
+		default:
+		}
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)

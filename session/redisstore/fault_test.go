@@ -243,6 +243,27 @@ func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 	p.mustHaveLost(t)
 }
 
+// The stored revision is lower than mine, so nothing of mine was ever written.
+func TestLostAnswerOfWhatWasNotWrittenIsAConflict(t *testing.T) {
+	r := servertest.StartRedis(t)
+	p := newProxy(t, r.Addr())
+	s := open(t, p.url(), nil)
+	warm(t, s)
+	ctx := within(t, 30*time.Second)
+	id, rec := newID(1), record(time.Hour)
+	theirs := next(rec, "theirs")
+	if err := errors.Join(s.Create(ctx, id, rec), s.Update(ctx, id, theirs, rec.Rev)); err != nil {
+		t.Fatal(err)
+	}
+	mine := next(rec, "mine")
+	mine.Rev.N += 5
+	p.loseNext("EVALSHA", func() {})
+	if err := s.Update(ctx, id, mine, rec.Rev); !errors.Is(err, session.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+	p.mustHaveLost(t)
+}
+
 // The caller's clock does not count: he may be behind, or have been frozen since
 // he looked at it.
 func TestDeadlineOfAPatchIsComparedWithTheServersClock(t *testing.T) {

@@ -254,6 +254,12 @@ func TestDamagedEntryIsTold(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrCorrupt", field, err)
 		}
 	}
+	if got := r.Command("HSET " + ownerKeys("42")[0] + " e garbage"); got != ":1" {
+		t.Fatal(got)
+	}
+	if e, err := s.Epoch(t.Context(), "42"); !errors.Is(err, session.ErrCorrupt) {
+		t.Errorf("epoch: %d, %v, want ErrCorrupt: as 0 a log-in that was revoked would go on", e, err)
+	}
 }
 
 func TestIndexOfAFrozenServer(t *testing.T) {

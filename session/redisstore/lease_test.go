@@ -170,6 +170,17 @@ func TestKeyOfALeaseEnds(t *testing.T) {
 	}
 }
 
+// A lease is held for as long as was asked for, not a part of a millisecond less.
+func TestTimeOfALeaseIsRoundedUp(t *testing.T) {
+	r := servertest.StartRedis(t)
+	s := open(t, r.URL(), nil)
+	l := lock(t, s, newID(1), 1500*time.Microsecond) // its number is the time, too
+	until, err := strconv.ParseInt(r.Must("HGET", leaseKey(newID(1)), "u").(string), 10, 64)
+	if want := int64(l)/1000 + 2; err != nil || until != want {
+		t.Errorf("until %d, %v, want %d", until, err, want)
+	}
+}
+
 func TestALeaseIsKeptOnAFullServer(t *testing.T) {
 	r := servertest.StartRedis(t, "--maxmemory-policy", "noeviction")
 	s := open(t, r.URL(), nil)

@@ -88,6 +88,7 @@ func (e engine) suite(t *testing.T) {
 		{"without_migrations_the_statements_are_asked_for", noMigrate},
 		{"sizes", sizes},
 		{"a_log_in_costs_a_bounded_number_of_rows", ownersAreSwept},
+		{"numbers_of_an_owner_and_a_lease_only_grow", numbersGrow},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, e) })
 	}

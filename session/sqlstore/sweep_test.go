@@ -104,6 +104,42 @@ func sweepSpares(t *testing.T, e engine) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// What is known of owners and leases lives on in the same way.
+	used, unused := newID(), newID()
+	lives := func(table string, want int, prepare, use func(session.ID) error) {
+		t.Helper()
+		if err := errors.Join(prepare(used), prepare(unused)); err != nil {
+			t.Fatal(err)
+		}
+		run(t, e.root, "UPDATE "+p+table+" SET due = 0")
+		if err := use(used); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(t, e.root, "SELECT COUNT(*) FROM "+p+table); n != want {
+			t.Errorf("%d rows of %s are left, want %d", n, table, want)
+		}
+		run(t, e.root, "DELETE FROM "+p+table)
+	}
+	index := func(id session.ID) error {
+		_, err := s.Index(t.Context(), "u", id, time.Now().Add(time.Hour))
+		return err
+	}
+	raise := func(session.ID) error { return s.RaiseEpoch(t.Context(), "u") }
+	leases := map[session.ID]session.Lease{}
+	lock := func(id session.ID) (err error) {
+		leases[id], err = s.Lock(t.Context(), id, time.Hour)
+		return err
+	}
+	lives("entries", 1, index, index)
+	lives("owners", 1, index, index)
+	lives("owners", 1, raise, raise)
+	lives("leases", 1, lock, func(id session.ID) error { return s.Extend(t.Context(), id, leases[id], time.Hour) })
+	lives("leases", 1, func(id session.ID) error {
+		return errors.Join(lock(id), s.Unlock(t.Context(), id, leases[id]))
+	}, lock)
 }
 
 // sweepTells: each session whose time has come is told once, whoever sweeps, and
@@ -274,6 +310,53 @@ func ownersAreSwept(t *testing.T, e engine) {
 	}
 	if epoch, err := s.Epoch(t.Context(), "u"); err != nil || epoch <= before {
 		t.Errorf("epoch %d, %v came before %d", epoch, err, before)
+	}
+}
+
+// numbersGrow though the owner was forgotten, whatever comes first then, and
+// though the clock went back.
+func numbersGrow(t *testing.T, e engine) {
+	p := prefix()
+	s := open(t, e.open(t), &sqlstore.Options{Prefix: p})
+	ctx := t.Context()
+	var seq, epoch uint64
+	index := func(when string) {
+		t.Helper()
+		entry, err := s.Index(ctx, "u", newID(), time.Time{})
+		if err != nil || entry.Seq <= seq {
+			t.Errorf("%s: place %d after %d, %v", when, entry.Seq, seq, err)
+		}
+		seq = max(seq, entry.Seq)
+	}
+	raise := func(when string) {
+		t.Helper()
+		err := s.RaiseEpoch(ctx, "u")
+		now, err2 := s.Epoch(ctx, "u")
+		if err = errors.Join(err, err2); err != nil || now <= epoch {
+			t.Errorf("%s: epoch %d after %d, %v", when, now, epoch, err)
+		}
+		epoch = max(epoch, now)
+	}
+	index("at first")
+	raise("at first")
+	run(t, e.root, "DELETE FROM "+p+"owners")
+	index("forgotten")
+	raise("forgotten, and a log-in since")
+	run(t, e.root, "DELETE FROM "+p+"owners")
+	raise("forgotten")
+	index("forgotten, and a revocation since")
+	id := newID()
+	lease, err := s.Lock(ctx, id, time.Hour)
+	if err = errors.Join(err, s.Unlock(ctx, id, lease)); err != nil {
+		t.Fatal(err)
+	}
+	const ahead = 4_000_000_000_000_000 // microseconds: the year 2096
+	run(t, e.root, fmt.Sprintf("UPDATE %sowners SET seq = %d, epoch = %[2]d", p, uint64(ahead)), fmt.Sprintf("UPDATE %sleases SET lease = %d", p, uint64(ahead)))
+	seq, epoch = ahead, ahead
+	index("the clock went back")
+	raise("the clock went back")
+	if l, err := s.Lock(ctx, id, time.Hour); err != nil || l != ahead+1 {
+		t.Errorf("the clock went back: lease %d, %v, want %d", l, err, uint64(ahead+1))
 	}
 }
 
