@@ -9,52 +9,54 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/redis/rueidis"
+
 	"github.com/belay-ha/belay/session"
 )
 
 var errPacked = errors.New("not what the script packs")
 
-// patched is what attributes became by patches. The script keeps those as a map of
-// MessagePack, which the server's Lua knows: from name to value, or to false where
-// an attribute was removed.
+// patched is what attributes became by patches; it may be made of attrs, which are
+// the caller's own. The script keeps patches as a map of MessagePack, which the
+// server's Lua knows: from name to value, or to false where an attribute was removed.
 func patched(attrs session.Attrs, packed []byte) (session.Attrs, error) {
 	n, rest, ok := packedMap(packed)
 	if !ok || n > len(rest)/2 {
 		return nil, errPacked
 	}
-	changed := make(session.Attrs, n)
-	for i := range changed {
-		var name []byte
+	out, removed := attrs, false
+	for range n {
+		var name, value []byte
 		if name, rest, ok = packedText(rest); !ok || len(rest) == 0 {
 			return nil, errPacked
 		}
-		changed[i].Name = string(name)
 		if rest[0] == packedFalse {
-			rest = rest[1:]
-			continue // no value: removed
-		}
-		if changed[i].Value, rest, ok = packedText(rest); !ok {
+			rest = rest[1:] // no value
+		} else if value, rest, ok = packedText(rest); !ok {
 			return nil, errPacked
+		}
+		// Most patches change what was there, and nothing has to move.
+		if at, there := slices.BinarySearchFunc(out[:len(attrs)], name, toName); there {
+			out[at].Value = value
+			removed = removed || value == nil
+		} else if value != nil {
+			out = append(out, session.Attr{Name: string(name), Value: value})
 		}
 	}
 	if len(rest) > 0 {
 		return nil, errPacked
 	}
-	byName := func(a, b session.Attr) int { return strings.Compare(a.Name, b.Name) }
-	slices.SortFunc(changed, byName)
-	out := make(session.Attrs, 0, len(attrs)+n)
-	for _, a := range attrs {
-		if _, there := slices.BinarySearchFunc(changed, a, byName); !there {
-			out = append(out, a)
-		}
+	if len(out) > len(attrs) {
+		slices.SortFunc(out, func(a, b session.Attr) int { return strings.Compare(a.Name, b.Name) })
 	}
-	for _, a := range changed {
-		if a.Value != nil {
-			out = append(out, a)
-		}
+	if removed {
+		out = slices.DeleteFunc(out, func(a session.Attr) bool { return a.Value == nil })
 	}
-	slices.SortFunc(out, byName)
 	return out, nil
+}
+
+func toName(a session.Attr, name []byte) int {
+	return strings.Compare(a.Name, rueidis.BinaryString(name))
 }
 
 const packedFalse = 0xc2
