@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 	scsmem "github.com/alexedwards/scs/v2/memstore"
@@ -68,8 +69,14 @@ func anyCookie(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
+// lasting is a context with a deadline that never comes, and no timer: a call of a
+// bare client is to cost what the call does.
+type lasting struct{ context.Context }
+
+func (lasting) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
+
 // openRedisGet asks Redis for a value as large as a session, and does nothing
-// with it: what no session that lives in Redis can go below.
+// with it; a write sets it besides. No session that lives in Redis can go below.
 func openRedisGet(ctx context.Context, address string) (http.Handler, error) {
 	conn, err := redisconn.Open(ctx, "redis://"+address+"/0", nil)
 	if err != nil {
@@ -84,14 +91,21 @@ func openRedisGet(ctx context.Context, address string) (http.Handler, error) {
 	if err := conn.Do(ctx, set).Err(); err != nil {
 		return nil, err
 	}
-	get := func(_ http.ResponseWriter, r *http.Request) (int, error) {
-		v, err := conn.Do(r.Context(), func(b rueidis.Builder) rueidis.Completed { return b.Get().Key(key).Build() }).AsBytes()
+	long := lasting{ctx}
+	get := func(http.ResponseWriter, *http.Request) (int, error) {
+		v, err := conn.Do(long, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key(key).Build() }).AsBytes()
 		if err == nil && len(v) != value.Len() {
 			err = fmt.Errorf("GET: %d bytes, want %d", len(v), value.Len())
 		}
 		return 0, err
 	}
-	p := pages{fill: anyCookie, read: get, write: get}
+	both := func(w http.ResponseWriter, r *http.Request) (int, error) {
+		if _, err := get(w, r); err != nil {
+			return 0, err
+		}
+		return 0, conn.Do(long, set).Err()
+	}
+	p := pages{fill: anyCookie, read: get, write: both}
 	return p.handler(), nil
 }
 

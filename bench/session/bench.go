@@ -36,6 +36,7 @@ func cases() []benchCase {
 		{"coherent_read", "coherent", pathRead},
 		{"coherent_write", "coherent", pathWrite},
 		{"redis_get", "redis-get", pathRead},
+		{"redis_get_set", "redis-get", pathWrite},
 		{"shared_redis_read", "shared-redis", pathRead},
 		{"shared_redis_write", "shared-redis", pathWrite},
 		{"scs_redis_read", "scs-redis", pathRead},

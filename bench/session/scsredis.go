@@ -18,20 +18,23 @@ var _ scs.CtxStore = (*scsRedis)(nil)
 
 // scsRedis is what scs's own Redis stores do, a GET and a SET, over the client
 // and the settings that Belay uses, so that no difference is the client's.
-type scsRedis struct{ conn *redisconn.Conn }
+type scsRedis struct {
+	conn *redisconn.Conn
+	ctx  context.Context // of all calls, instead of a deadline for each
+}
 
 func openSCSRedis(ctx context.Context, address string) (http.Handler, error) {
 	conn, err := redisconn.Open(ctx, "redis://"+address+"/0", nil)
 	if err != nil {
 		return nil, err
 	}
-	return scsOn(&scsRedis{conn}), nil
+	return scsOn(&scsRedis{conn, lasting{ctx}}), nil
 }
 
 const scsPrefix = "scs:session:"
 
-func (s *scsRedis) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	res := s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key(scsPrefix + token).Build() })
+func (s *scsRedis) FindCtx(_ context.Context, token string) ([]byte, bool, error) {
+	res := s.conn.Do(s.ctx, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key(scsPrefix + token).Build() })
 	if err := res.Err(); err != nil {
 		return nil, false, err
 	}
@@ -42,14 +45,14 @@ func (s *scsRedis) FindCtx(ctx context.Context, token string) ([]byte, bool, err
 	return v, err == nil, err
 }
 
-func (s *scsRedis) CommitCtx(ctx context.Context, token string, b []byte, expiry time.Time) error {
-	return s.conn.Do(ctx, func(c rueidis.Builder) rueidis.Completed {
+func (s *scsRedis) CommitCtx(_ context.Context, token string, b []byte, expiry time.Time) error {
+	return s.conn.Do(s.ctx, func(c rueidis.Builder) rueidis.Completed {
 		return c.Set().Key(scsPrefix + token).Value(rueidis.BinaryString(b)).PxatMillisecondsTimestamp(expiry.UnixMilli()).Build()
 	}).Err()
 }
 
-func (s *scsRedis) DeleteCtx(ctx context.Context, token string) error {
-	return s.conn.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Del().Key(scsPrefix + token).Build() }).Err()
+func (s *scsRedis) DeleteCtx(_ context.Context, token string) error {
+	return s.conn.Do(s.ctx, func(b rueidis.Builder) rueidis.Completed { return b.Del().Key(scsPrefix + token).Build() }).Err()
 }
 
 // The rest is for callers that have no context; scs has one.
