@@ -44,6 +44,8 @@ type ratio struct {
 var ratios = []ratio{
 	{"redis_load_x_rueidis", []string{"redis"}, "redis", "rueidis", "load", cpuOf},
 	{"redis_update_x_rueidis", []string{"redis"}, "redis", "rueidis", "update", cpuOf},
+	{"redis_load_x_redisconn", []string{"redis"}, "redis", "redisconn", "load", cpuOf},
+	{"redis_update_x_redisconn", []string{"redis"}, "redis", "redisconn", "update", cpuOf},
 	{"memcached_load_x_gomemcache", []string{"memcached"}, "memcached_1", "gomemcache", "load", cpuOf},
 	{"memcached_update_x_gomemcache", []string{"memcached"}, "memcached_1", "gomemcache", "update", cpuOf},
 	{"memcached_2_copies_load_x_gomemcache", []string{"memcached"}, "memcached_2", "gomemcache", "load", cpuOf},

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/belay-ha/belay/bench/internal/peer"
+	"github.com/belay-ha/belay/internal/redisconn"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/redisstore"
 )
@@ -58,20 +59,40 @@ func (b *bench) openRedis(ctx context.Context) error {
 		return err
 	}
 	b.defers(raw.Close)
+	// The same by the store's own connection, settings and all: what is left of the
+	// difference is the store's.
+	conn, err := redisconn.Open(ctx, "redis://"+addr+"/0", nil)
+	if err != nil {
+		return err
+	}
+	b.defers(conn.Close)
 	rec := record(encoded)
-	value, script := string(session.AppendRecord(nil, &rec)), rueidis.NewLuaScript(rawScript)
+	value, script, own := string(session.AppendRecord(nil, &rec)), rueidis.NewLuaScript(rawScript), redisconn.NewScript(rawScript)
 	notice := k.ids[0].Key() + " 1.1"
 	head := fmt.Sprintf("%d 1.1 %d 0123456789abcdef", rec.Expires.UnixMilli(), rec.Seen.UnixMilli())
+	all := func(answer rueidis.RedisResult) error {
+		m, err := answer.AsStrMap()
+		if err == nil && len(m) < 2 {
+			err = fmt.Errorf("a session of %d fields", len(m))
+		}
+		return err
+	}
+	key := func(w int) string { return "belay:s:{" + k.ids[w].Key() + "}" }
+	keys := func(w int) []string { return []string{"raw:" + strconv.Itoa(w), "raw:w"} }
 	b.add(&subject{name: "rueidis", workers: workers, op: map[string]func(context.Context, int) error{
 		"load": func(ctx context.Context, w int) error {
-			m, err := raw.Do(ctx, raw.B().Hgetall().Key("belay:s:{"+k.ids[w].Key()+"}").Build()).AsStrMap()
-			if err == nil && len(m) < 2 {
-				err = fmt.Errorf("a session of %d fields", len(m))
-			}
-			return err
+			return all(raw.Do(ctx, raw.B().Hgetall().Key(key(w)).Build()))
 		},
 		"update": func(ctx context.Context, w int) error {
-			return script.Exec(ctx, raw, []string{"raw:" + strconv.Itoa(w), "raw:w"}, []string{head, value, notice}).Error()
+			return script.Exec(ctx, raw, keys(w), []string{head, value, notice}).Error()
+		},
+	}})
+	b.add(&subject{name: "redisconn", workers: workers, op: map[string]func(context.Context, int) error{
+		"load": func(ctx context.Context, w int) error {
+			return all(conn.On(ctx, "HGETALL", key(w)).RedisResult)
+		},
+		"update": func(ctx context.Context, w int) error {
+			return conn.Script(ctx, own, keys(w), head, value, notice).Err()
 		},
 	}})
 	b.sized = append(b.sized, sized{name: "redis", what: "server, used_memory", open: func(ctx context.Context, _ int) (session.Store, func(), error) {
