@@ -48,6 +48,31 @@ func (s *Store) HoldLock(id session.ID) (release func()) {
 	return mu.Unlock
 }
 
+// Gather lets updates wait until they are released, all for one leader.
+func (s *Store) Gather() (waiting func() int, release func() error) {
+	g := &s.group
+	g.mu.Lock()
+	g.led = true
+	g.mu.Unlock()
+	return func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.waiting)
+	}, func() error { return s.engine.start(s.lead) }
+}
+
+// LeadWhileClosing is a leader that was on its way when Close was called.
+func (s *Store) LeadWhileClosing() {
+	closing := func(is bool) {
+		s.engine.mu.Lock()
+		defer s.engine.mu.Unlock()
+		s.engine.closing = is
+	}
+	closing(true)
+	defer closing(false)
+	_ = s.lead()
+}
+
 // Counts says how many keys of each kind there are.
 func (s *Store) Counts() map[string]int {
 	n := map[string]int{}

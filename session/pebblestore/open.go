@@ -41,6 +41,7 @@ type Store struct {
 	heads   heads
 	buffers sync.Pool // of *[]byte, to encode into
 
+	group     group
 	unflushed unflushed
 	space     space
 	leases    leases

@@ -72,21 +72,42 @@ func (s *Store) Create(ctx context.Context, id session.ID, rec session.Record) e
 // Update implements session.Store. On a disk that is nearly full it fails with
 // session.ErrUnavailable, and says so.
 func (s *Store) Update(ctx context.Context, id session.ID, rec session.Record, ifRev session.Rev) error {
-	return s.change(ctx, "update", id, func() error {
+	is := head{id, rec.Rev, millis(rec.Expires)}
+	if _, known := s.heads.get(id); known {
+		if err := s.together(ctx, is, &rec, ifRev); err != errAlone {
+			return explain("update", err)
+		}
+	}
+	return s.alone(ctx, is, rec, ifRev)
+}
+
+// alone makes an update by itself: it waits for others who are at the session,
+// and reads what is there.
+func (s *Store) alone(ctx context.Context, is head, rec session.Record, ifRev session.Rev) error {
+	return s.change(ctx, "update", is.id, func() error {
 		if err := s.space.check(s); err != nil {
 			return err
 		}
-		was, err := s.head(ctx, id)
-		switch {
-		case err != nil:
-			return err
-		case s.dead(was.expires):
-			return session.ErrNotFound
-		case was.rev != ifRev:
-			return session.ErrConflict
+		was, err := s.head(ctx, is.id)
+		if err == nil {
+			err = s.replaces(was, ifRev)
 		}
-		return s.write(head{id, rec.Rev, millis(rec.Expires)}, &rec, true, was.expires)
+		if err != nil {
+			return err
+		}
+		return s.write(is, &rec, true, was.expires)
 	})
+}
+
+// replaces says whether an update may come after what was.
+func (s *Store) replaces(was head, ifRev session.Rev) error {
+	switch {
+	case s.dead(was.expires):
+		return session.ErrNotFound
+	case was.rev != ifRev:
+		return session.ErrConflict
+	}
+	return nil
 }
 
 // Touch implements session.Store. A record without an expiry keeps having none.
@@ -196,11 +217,10 @@ func (s *Store) write(is head, rec *session.Record, old bool, was int64) error {
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	*buf = encode((*buf)[:0], rec)
-	value := *buf
-	if n := len(value) - headSize; n > s.opts.MaxRecord {
-		return fmt.Errorf("%w: %d bytes, MaxRecord is %d", session.ErrTooLarge, n, s.opts.MaxRecord)
+	if err := s.fits(*buf); err != nil {
+		return err
 	}
-	written, err := s.put(is.id, old, was, is.expires, value, pebble.Sync)
+	written, err := s.put(is.id, old, was, is.expires, *buf, pebble.Sync)
 	if written {
 		s.heads.set(is)
 	} else {
@@ -209,10 +229,28 @@ func (s *Store) write(is head, rec *session.Record, old bool, was int64) error {
 	return err
 }
 
-// put replaces a value, and moves the index entry if the minute changes. What
-// has expired already is not written; only the old one is removed.
+// fits is an error if a value holds too large a record.
+func (s *Store) fits(value []byte) error {
+	if n := len(value) - headSize; n > s.opts.MaxRecord {
+		return fmt.Errorf("%w: %d bytes, MaxRecord is %d", session.ErrTooLarge, n, s.opts.MaxRecord)
+	}
+	return nil
+}
+
+// put replaces a value in a batch of its own.
 func (s *Store) put(id session.ID, old bool, was, is int64, value []byte, sync *pebble.WriteOptions) (written bool, err error) {
-	b, dead := s.db.NewBatch(), s.dead(is)
+	b := s.db.NewBatch()
+	written, err = s.add(b, id, old, was, is, value)
+	if err == nil {
+		err = s.commit(b, sync)
+	}
+	return err == nil && written, err
+}
+
+// add replaces a value, and moves the index entry if the minute changes. What
+// has expired already is not written; only the old one is removed.
+func (s *Store) add(b *pebble.Batch, id session.ID, old bool, was, is int64, value []byte) (written bool, err error) {
+	dead := s.dead(is)
 	switch minute := indexed(is); {
 	case !dead && indexed(was) == minute:
 		err = b.Set(sessionKey(id), value, nil)
@@ -223,10 +261,7 @@ func (s *Store) put(id session.ID, old bool, was, is int64, value []byte, sync *
 	case old:
 		err = errors.Join(b.Delete(sessionKey(id), nil), unindex(b, id, was))
 	}
-	if err == nil {
-		err = s.commit(b, sync)
-	}
-	return err == nil && !dead, err
+	return !dead, err
 }
 
 // indexed is the minute under which an expiry is in the index; 0: it is not.

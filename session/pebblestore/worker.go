@@ -46,6 +46,17 @@ func (e *engine) take(ctx context.Context) (*worker, error) {
 	return w, nil
 }
 
+// start begins f, and nobody waits for it.
+func (e *engine) start(f func() error) error {
+	w, err := e.take(context.Background())
+	if err != nil {
+		return err
+	}
+	w.state.Store(abandoned)
+	w.next <- f
+	return nil
+}
+
 // give ends a call, whose worker is idle or about to be.
 func (e *engine) give(w *worker) {
 	e.mu.Lock()
