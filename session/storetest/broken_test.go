@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,30 @@ type flawed struct {
 	owners   map[string]*flawedOwner
 	leases   map[session.ID]flawedLease
 	lease    session.Lease // the last one
+	full     atomic.Bool
+}
+
+// noRoom is the outcome of a write if it is not stored, or not only that. mu is held.
+func (f *flawed) noRoom(id session.ID, rec *session.Record) (done bool, err error) {
+	if !f.full.Load() {
+		return false, nil
+	}
+	err = fmt.Errorf("%w: flawed limit", session.ErrUnavailable)
+	switch f.flaw {
+	case "full is not said":
+		return true, session.ErrUnavailable
+	case "full is acknowledged":
+		return true, nil
+	case "full writes what it refuses":
+		f.recs[id] = *rec
+	case "full removes what was":
+		delete(f.recs, id)
+	case "full revives":
+		if _, there := f.recs[id]; !there {
+			f.recs[id] = *rec
+		}
+	}
+	return true, err
 }
 
 // say tells who watches. mu is held.
@@ -145,6 +170,9 @@ func (f *flawed) Create(ctx context.Context, id session.ID, rec session.Record) 
 	if done, err := f.tooLarge(id, &rec); done {
 		return err
 	}
+	if done, err := f.noRoom(id, &rec); done {
+		return err
+	}
 	f.recs[id] = rec
 	return nil
 }
@@ -183,6 +211,9 @@ func (f *flawed) Update(ctx context.Context, id session.ID, rec session.Record, 
 		}
 	}
 	if done, err := f.tooLarge(id, &rec); done {
+		return err
+	}
+	if done, err := f.noRoom(id, &rec); done {
 		return err
 	}
 	f.recs[id] = rec
@@ -226,6 +257,9 @@ func (f *flawed) Patch(ctx context.Context, id session.ID, p session.Patch) erro
 	if done, err := f.tooLarge(id, &rec); done {
 		return err
 	}
+	if done, err := f.noRoom(id, &rec); done {
+		return err
+	}
 	f.recs[id] = rec
 	f.say(session.Notice{ID: id, Rev: rec.Rev})
 	return nil
@@ -265,6 +299,9 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.full.Load() && f.has("full refuses log-outs") {
+		return fmt.Errorf("%w: flawed limit", session.ErrUnavailable)
+	}
 	for i, id := range ids {
 		if rec, ok := f.recs[id]; ok {
 			f.dead[id] = rec
@@ -282,7 +319,7 @@ func (f *flawed) Delete(ctx context.Context, ids ...session.ID) error {
 
 func allChecks() []check {
 	return slices.Concat(contractChecks(), expiryChecks(), raceChecks(), bulkChecks(), modelChecks(), patchChecks(), watchChecks(),
-		lockChecks(), indexChecks(), bulkIndexChecks(), limitChecks())
+		lockChecks(), indexChecks(), bulkIndexChecks(), limitChecks(), fullChecks())
 }
 
 // failures runs the whole suite on fresh stores with one flaw.
@@ -292,7 +329,9 @@ func failures(t *testing.T, flaw string) map[string]error {
 	found := make(map[string]error)
 	for _, k := range allChecks() {
 		k.inClock(t, c, func(t *testing.T) {
-			if err := k.try(t.Context(), c, newFlawed(flaw)); err != nil {
+			s := newFlawed(flaw)
+			c.full = Full{Fill: func() { s.full.Store(true) }, Free: func() { s.full.Store(false) }, Says: "flawed limit"}
+			if err := k.try(t.Context(), c, s); err != nil {
 				found[k.name] = err
 			}
 		})
@@ -340,6 +379,12 @@ func TestSuiteCatchesEachFlaw(t *testing.T) {
 		"too large is another error":     "create_about_the_limit",
 		"too large removes what was":     "update_about_the_limit",
 		"just fits is lost":              "update_about_the_limit",
+		"full is not said":               "a_refused_write_changes_nothing",
+		"full is acknowledged":           "a_refused_write_changes_nothing",
+		"full writes what it refuses":    "writers_lose_and_revive_nothing",
+		"full removes what was":          "writers_lose_and_revive_nothing",
+		"full revives":                   "a_refused_write_changes_nothing",
+		"full refuses log-outs":          "a_log_out_works_and_is_final",
 		"index moves nothing":            "indexing_again_moves_the_entry_to_the_end",
 		"index mixes owners":             "owners_are_told_apart",
 		"index gives numbers twice":      "entries_come_back_in_order",

@@ -40,7 +40,8 @@ type Config struct {
 	// an ID, which no Manager does.
 	NoReuse bool
 
-	limit int // see RunLimit
+	limit int  // see RunLimit
+	full  Full // see RunFull
 }
 
 const (
