@@ -243,6 +243,56 @@ func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 	p.mustHaveLost(t)
 }
 
+// A write is known again by its revision and nonce, whatever happened to its expiry,
+// and one that chose the same revision is another's.
+func TestLostAnswerWithATouchAfterIt(t *testing.T) {
+	r := servertest.StartRedis(t)
+	p := newProxy(t, r.Addr())
+	s, direct := open(t, p.url(), nil), open(t, r.URL(), nil)
+	warm(t, direct)
+	ctx := within(t, 30*time.Second)
+	id, rec := newID(1), record(time.Hour)
+	if err := s.Create(ctx, id, rec); err != nil {
+		t.Fatal(err)
+	}
+	mine := next(rec, "mine")
+	patch := patchOf(mine, "mine again")
+	later := rec.Expires
+	for _, tc := range []struct {
+		name  string
+		want  session.Rev
+		write func() error
+	}{
+		{"update", mine.Rev, func() error { return s.Update(ctx, id, mine, rec.Rev) }},
+		{"patch", patch.Rev, func() error { return s.Patch(ctx, id, patch) }},
+	} {
+		later = later.Add(time.Hour)
+		p.loseNext("EVALSHA", func() {
+			for {
+				rec, err := direct.Load(ctx, id)
+				if err != nil || rec.Rev == tc.want {
+					break
+				}
+			}
+			if err := direct.Touch(ctx, id, later); err != nil {
+				t.Errorf("%s: touch: %v", tc.name, err)
+			}
+		})
+		if err := tc.write(); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		p.mustHaveLost(t)
+		if got, err := direct.Load(ctx, id); err != nil || got.Rev != tc.want || !got.Expires.Equal(later) {
+			t.Errorf("%s: got %v until %v, %v; want %v until %v", tc.name, got.Rev, got.Expires, err, tc.want, later)
+		}
+	}
+	theirs := mine
+	theirs.Rev = patch.Rev
+	if err := direct.Update(ctx, id, theirs, mine.Rev); !errors.Is(err, session.ErrConflict) {
+		t.Errorf("another write that chose the same revision: got %v, want ErrConflict", err)
+	}
+}
+
 // The stored revision is lower than mine, so nothing of mine was ever written.
 func TestLostAnswerOfWhatWasNotWrittenIsAConflict(t *testing.T) {
 	r := servertest.StartRedis(t)

@@ -80,6 +80,12 @@ func parseRev(s string) (session.Rev, error) {
 	return session.Rev{Term: t, N: m}, err
 }
 
+// appendRev appends what parseRev reads.
+func appendRev(b []byte, v session.Rev) []byte {
+	b = append(strconv.AppendUint(b, v.Term, 10), '.')
+	return strconv.AppendUint(b, v.N, 10)
+}
+
 func parseMillis(s string) (time.Time, error) {
 	ms, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || ms == 0 {

@@ -16,7 +16,7 @@ var _ session.Patcher = (*Store)(nil)
 
 // Patch implements session.Patcher, in one round trip.
 func (s *Store) Patch(ctx context.Context, id session.ID, p session.Patch) error {
-	r := s.about(id).time(time.Now()).rev(p.IfRev).rev(p.Rev).mark(p.Seen).time(p.Expires).time(p.Deadline).number(int64(len(p.Set)))
+	r := s.about(id).time(time.Now()).rev(p.IfRev).head(p.Expires, p.Rev, p.Seen).time(p.Deadline).number(int64(len(p.Set)))
 	for _, a := range p.Set {
 		r.text(a.Name).bytes(a.Value)
 	}

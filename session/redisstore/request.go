@@ -72,14 +72,15 @@ func (r *request) time(t time.Time) *request {
 }
 
 func (r *request) rev(v session.Rev) *request {
-	r.buf = append(strconv.AppendUint(r.buf, v.Term, 10), '.')
-	r.buf = strconv.AppendUint(r.buf, v.N, 10)
+	r.buf = appendRev(r.buf, v)
 	return r.next()
 }
 
-// mark is what the head has after the revision: when the write is made, and a nonce
-// that tells it from another one that chose the same revision.
-func (r *request) mark(seen time.Time) *request {
+// head is that of a write, with a nonce that tells it from another one that chose
+// the same revision.
+func (r *request) head(expires time.Time, v session.Rev, seen time.Time) *request {
+	r.buf = append(strconv.AppendInt(r.buf, unixMilli(expires), 10), ' ')
+	r.buf = append(appendRev(r.buf, v), ' ')
 	r.buf = append(strconv.AppendInt(r.buf, unixMilli(seen), 10), ' ')
 	r.buf = binary.LittleEndian.AppendUint64(r.buf, rand.Uint64())
 	return r.next()

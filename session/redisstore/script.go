@@ -36,9 +36,9 @@ func newScripts(prefix string, publish bool) scripts {
 		say = fmt.Sprintf(luaSay, luaText(prefix+channelName), len(prefix)+len("{")+1)
 	}
 	return scripts{
-		create: redisconn.NewScript(luaHead + luaCreate + luaWrite),
-		update: redisconn.NewScript(say + luaHead + luaUpdate + luaWrite),
-		patch:  redisconn.NewScript(say + luaHead + luaPatch),
+		create: redisconn.NewScript(luaHead + luaNext + luaCreate + luaWrite),
+		update: redisconn.NewScript(say + luaHead + luaNext + luaUpdate + luaWrite),
+		patch:  redisconn.NewScript(say + luaHead + luaNext + luaPatch),
 		touch:  redisconn.NewScript(luaHead + luaTouch),
 		remove: redisconn.NewScript(say + luaRemove),
 
@@ -56,13 +56,22 @@ func newScripts(prefix string, publish bool) scripts {
 // key's own expiry. Numbers of milliseconds are exact in Lua; revisions are not,
 // and stay text.
 //
-// ARGV of create and update: now, expected revision, then revision, mark, expiry and
-// the envelope. The mark, "seen nonce", is the rest of the head.
+// ARGV[1]: now. live is whether there is a session, x when it expires and r its
+// revision.
 const luaHead = `
 local head = redis.call('HGET', KEYS[1], 'h')
-local x, r, w
-if head then x, r, w = string.match(head, '^(%d+) (%d+%.%d+) (%-?%d+ .*)$') end
+local x, r
+if head then x, r = string.match(head, '^(%d+) (%d+%.%d+) %-?%d+ ') end
 local live = x and (x == '0' or tonumber(x) > tonumber(ARGV[1]))
+`
+
+// ARGV of create and update: now, expected revision, then head and envelope. A write
+// that was carried out is known by its head, but for the expiry, which a touch may
+// have moved since.
+const luaNext = `
+local new = ARGV[3]
+local nx, nr = string.match(new, '^(%-?%d+) (%S+)')
+local done = r == nr and string.sub(head, #x + 1) == string.sub(new, #nx + 1)
 `
 
 // say publishes a change, before it is made: so it is refused while nothing is
@@ -86,50 +95,48 @@ func luaText(s string) string {
 
 const luaCreate = `
 if live then
-  if r == ARGV[3] and w == ARGV[4] then return '+' end
+  if done then return '+' end
   return '!'
 end
 if not x and redis.call('EXISTS', KEYS[1]) == 1 then return '!' end
 `
 
-const luaUpdate = `
+const luaUpdate = luaExpected + `
+say(KEYS[1], nr)
+`
+
+const luaExpected = `
 if not live then return '-' end
-if r == ARGV[3] and w == ARGV[4] then return '+' end
+if done then return '+' end
 if r ~= ARGV[2] then return '~' .. r end
-say(KEYS[1], ARGV[3])
 `
 
 // HSET comes before anything is removed, so that a server short of memory refuses
 // while the record is whole; what patches had written goes afterwards.
 const luaWrite = `
-redis.call('HSET', KEYS[1], 'h', ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'd', ARGV[6])
+redis.call('HSET', KEYS[1], 'h', new, 'd', ARGV[4])
 redis.call('HDEL', KEYS[1], 'p')
 ` + luaExpire
 
-// ARGV of patch: now, expected revision, then revision, mark, expiry, the attempt's
-// deadline or 0, how many attributes are set, then name, value, … and the names of
-// those removed. What is packed is bounded: above that the record is
-// to be written as a whole, once.
-const luaPatch = `
-if not live then return '-' end
-if r == ARGV[3] and w == ARGV[4] then return '+' end
-if r ~= ARGV[2] then return '~' .. r end
-if ARGV[6] ~= '0' then
+// ARGV of patch: now, expected revision, then head, the attempt's deadline or 0, how
+// many attributes are set, then name, value, … and the names of those removed. What
+// is packed is bounded: above that the record is to be written as a whole, once.
+const luaPatch = luaExpected + `
+if ARGV[4] ~= '0' then
   local now = redis.call('TIME')
-  if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[6]) then return '?' end
+  if now[1] * 1000 + math.floor(now[2] / 1000) > tonumber(ARGV[4]) then return '?' end
 end
-local new = ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
 local packed
-if #ARGV > 7 then
+if #ARGV > 5 then
   local p = redis.call('HGET', KEYS[1], 'p')
   local t = p and cmsgpack.unpack(p) or {}
-  local set = 7 + 2 * ARGV[7]
-  for i = 8, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
+  local set = 5 + 2 * ARGV[5]
+  for i = 6, set, 2 do t[ARGV[i]] = ARGV[i + 1] end
   for i = set + 1, #ARGV do t[ARGV[i]] = false end
   packed = cmsgpack.pack(t)
   if #packed > 4096 and #packed > redis.call('HSTRLEN', KEYS[1], 'd') then return '=' end
 end
-say(KEYS[1], ARGV[3])
+say(KEYS[1], nr)
 if packed then
   redis.call('HSET', KEYS[1], 'h', new, 'p', packed)
 else
@@ -138,10 +145,10 @@ end
 ` + luaExpire
 
 const luaExpire = `
-if ARGV[5] == '0' then
+if nx == '0' then
   if x ~= '0' then redis.call('PERSIST', KEYS[1]) end
-elseif x ~= ARGV[5] then
-  redis.call('PEXPIREAT', KEYS[1], ARGV[5])
+elseif x ~= nx then
+  redis.call('PEXPIREAT', KEYS[1], nx)
 end
 return '+'
 `

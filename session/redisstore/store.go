@@ -182,7 +182,7 @@ const argsSize = 1 << 10
 
 // whole are the arguments of a script that writes a whole record.
 func (s *Store) whole(id session.ID, rec *session.Record, ifRev session.Rev) *request {
-	return s.about(id).time(time.Now()).rev(ifRev).rev(rec.Rev).mark(rec.Seen).time(rec.Expires).record(rec)
+	return s.about(id).time(time.Now()).rev(ifRev).head(rec.Expires, rec.Rev, rec.Seen).record(rec)
 }
 
 // nonce tells one write from another that chose the same revision.
