@@ -31,21 +31,20 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 		s.rotate()
 		s.always()
 	}
-	if s.patch.empty() || s.lost {
-		lost := s.lost && !s.patch.empty()
-		s.patch = patch{}
+	p := s.patch
+	s.patch = nil
+	if p.empty() || s.lost {
 		id, base := s.id, s.base
+		lost, touch := s.lost && !p.empty(), touch && s.touches()
 		s.mu.Unlock()
 		if lost {
 			s.m.emit(ctx, s.m.opts.Hooks.Lost, infoOf(id, base))
 		}
 		if touch {
-			s.touch(ctx)
+			s.touch(ctx, id, base)
 		}
 		return nil
 	}
-	p := new(patch)
-	*p, s.patch = s.patch, patch{}
 	s.flight = p
 	s.mu.Unlock()
 
@@ -62,7 +61,7 @@ func (s *Session) commit(ctx context.Context, touch bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil { // the changes stay: the caller may try again
-		s.patch = s.flight.then(s.patch)
+		s.patch = p.then(s.patch)
 		if s.err == nil {
 			s.err = err
 		}
@@ -242,19 +241,18 @@ func (s *Session) loseTo(ctx context.Context, p *patch) {
 	}
 }
 
-// touch moves the idle limit, if that is due: at most once per Idle/10.
-func (s *Session) touch(ctx context.Context) {
-	s.mu.Lock()
-	due := s.exists && !s.lost && s.counts() && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
-	id, base := s.id, s.base
-	s.mu.Unlock()
-	if !due {
+// touches: this request moves the idle limit, if that is due. mu is held.
+func (s *Session) touches() bool {
+	return s.exists && !s.lost && s.counts() && !s.e.rule.NoTouch && s.m.opts.Idle > 0 && s.base.Next.IsZero()
+}
+
+// touch moves the idle limit of a record, if that is due: at most once per Idle/10.
+func (s *Session) touch(ctx context.Context, id ID, base *Record) {
+	t := time.Now()
+	if s.m.expiry(t, base.Ends).Sub(base.Expires) < s.m.opts.Idle/10 {
 		return
 	}
-	expires := s.m.expiry(now(), base.Ends)
-	if expires.Sub(base.Expires) < s.m.opts.Idle/10 {
-		return
-	}
+	expires := s.m.expiry(t.Truncate(time.Millisecond), base.Ends)
 	ctx, cancel := s.m.commitContext(ctx)
 	defer cancel()
 	if s.m.carries() {

@@ -26,14 +26,15 @@ func (s *Session) CSRFToken() string {
 		return ""
 	}
 	if !s.exists {
-		s.patch.keep = true
+		s.edit().keep = true
 		s.changes++
 	}
-	if !s.exists || s.patch.renew != nil {
-		if s.planned == (rawID{}) {
-			s.planned = s.m.newToken()
+	if !s.exists || s.patch.renewal() != nil {
+		more := s.more()
+		if more.planned == (rawID{}) {
+			more.planned = s.m.newToken()
 		}
-		return mask(csrf(s.planned[:]))
+		return mask(csrf(more.planned[:]))
 	}
 	return mask(csrf(s.token[:]))
 }

@@ -23,6 +23,6 @@ const (
 // always marks a session that is written although nothing changed. mu is held.
 func (s *Session) always() {
 	if s.m.opts.Granularity == WholeSession && s.patch.empty() && s.base.Next.IsZero() && !s.followed && !s.e.rule.NoTouch && !s.e.headerSent() {
-		s.patch.keep = true
+		s.edit().keep = true
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/belay-ha/belay/internal/wire"
 )
@@ -88,12 +89,11 @@ type exchange struct {
 	w       writer
 	attempt *attempt // nil: the request did not come from a gateway
 
-	once     sync.Once
-	hadToken bool
-	rule     *Rule
-	s        *Session
-	lease    *leasing // of the session, if a Rule locks it
-	failed   error    // why the session could not be loaded
+	loading sync.Mutex
+	s       atomic.Pointer[Session] // nil: the request has not asked for it
+	failed  error                   // why the session could not be loaded
+	rule    *Rule
+	lease   *leasing // of the session, if a Rule locks it
 }
 
 func (e *exchange) Value(key any) any {
@@ -105,23 +105,25 @@ func (e *exchange) Value(key any) any {
 
 // session loads the session, the first time.
 func (e *exchange) session(ctx context.Context) (*Session, error) {
-	e.once.Do(func() {
-		e.s = &Session{m: e.m, e: e, base: noRecord}
-		if e.m.carries() {
-			e.s.carry = &carriage{server: serverPart{loaded: true}}
-		}
-		e.failed = e.load(ctx)
-		if e.failed != nil {
-			e.s.frozen, e.s.err = e.failed, e.failed
-		}
-		e.w.sessionUsed.Store(true)
-	})
-	return e.s, e.failed
+	e.loading.Lock()
+	defer e.loading.Unlock()
+	if s := e.s.Load(); s != nil {
+		return s, e.failed
+	}
+	s := &Session{m: e.m, e: e, base: noRecord}
+	if e.m.carries() {
+		s.carry = &carriage{server: serverPart{loaded: true}}
+	}
+	if err := e.load(ctx, s); err != nil {
+		e.failed, s.frozen, s.err = err, err, err
+	}
+	e.s.Store(s)
+	return s, e.failed
 }
 
 // load tries the request's tokens in turn. Absent is no error.
-func (e *exchange) load(ctx context.Context) error {
-	s, m := e.s, e.m
+func (e *exchange) load(ctx context.Context, s *Session) error {
+	m := e.m
 	if e.rule = m.rules.of(e.r); e.rule.Ignore {
 		s.frozen = ErrIgnored
 		return nil
@@ -131,7 +133,7 @@ func (e *exchange) load(ctx context.Context) error {
 	}
 	var got received
 	m.transport.read(&got, e.r.Header)
-	e.hadToken = got.any()
+	s.hadToken = got.any()
 	if got.bad && m.opts.Hooks.BadToken != nil {
 		m.opts.Hooks.BadToken(ctx)
 	}
@@ -142,7 +144,7 @@ func (e *exchange) load(ctx context.Context) error {
 		t := &got.few[i]
 		id := idOf(t.ID)
 		if e.rule.Lock {
-			if err := e.lock(ctx, id); err != nil {
+			if err := e.lock(ctx, s, id); err != nil {
 				return err
 			}
 		}
@@ -177,7 +179,9 @@ func (e *exchange) load(ctx context.Context) error {
 			if s.carry != nil && !s.carry.checked.Equal(t.carried.Checked) {
 				s.cookie = cookieSet
 			}
-			s.patch.forgetPrev = !rec.Prev.IsZero() && !e.rule.ReadOnly
+			if !rec.Prev.IsZero() && !e.rule.ReadOnly {
+				s.edit().forgetPrev = true
+			}
 			return nil
 		case errors.Is(err, ErrNotFound):
 			e.unlock()
@@ -197,7 +201,7 @@ func (e *exchange) load(ctx context.Context) error {
 }
 
 // lock takes the lease of the session that the request is about to read.
-func (e *exchange) lock(ctx context.Context, id ID) error {
+func (e *exchange) lock(ctx context.Context, s *Session, id ID) error {
 	l, err := e.m.lock(ctx, id)
 	switch {
 	case err == nil:
@@ -206,7 +210,7 @@ func (e *exchange) lock(ctx context.Context, id ID) error {
 		fresh.Fresh = true // who had it before may have written
 		e.rule = &fresh
 	case errors.Is(err, ErrLocked) && e.rule.WhenLocked == GoReadOnly:
-		e.s.frozen = err
+		s.frozen = err
 	default:
 		return err
 	}
@@ -231,12 +235,7 @@ func unfollowed(err error) error {
 }
 
 // loaded is the session if the request asked for it.
-func (e *exchange) loaded() *Session {
-	if !e.w.sessionUsed.Load() {
-		return nil
-	}
-	return e.s
-}
+func (e *exchange) loaded() *Session { return e.s.Load() }
 
 func (e *exchange) headerSent() bool { return e.w.wrote.Load() }
 

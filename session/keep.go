@@ -49,9 +49,10 @@ func (s *Session) recordUnkept(o op) {
 	case s.dead:
 		s.refuse()
 	case o.present:
-		s.unkept = s.unkept.With(o.name, o.value)
-	default:
-		s.unkept = s.unkept.Without(o.name)
+		more := s.more()
+		more.unkept = more.unkept.With(o.name, o.value)
+	case s.seldom != nil:
+		s.seldom.unkept = s.seldom.unkept.Without(o.name)
 	}
 }
 
@@ -60,7 +61,10 @@ func (s *Session) lookupUnkept(name string) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unkeptUsed = true
-	return s.unkept.Get(name)
+	if s.seldom == nil {
+		return nil, false
+	}
+	return s.seldom.unkept.Get(name)
 }
 
 // counts: the request has used the session, not only attributes that are not

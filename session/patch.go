@@ -25,7 +25,7 @@ type op struct {
 
 type mergeFunc func(base, mine, theirs []byte) ([]byte, error)
 
-// patch is what one request wants to change.
+// patch is what one request wants to change. A nil one is empty.
 type patch struct {
 	ops  []op
 	once []OnceKey
@@ -38,12 +38,25 @@ type patch struct {
 }
 
 func (p *patch) empty() bool {
-	return len(p.ops) == 0 && len(p.once) == 0 && p.renew == nil && !p.forgetPrev && !p.keep
+	return p == nil || len(p.ops) == 0 && len(p.once) == 0 && p.renew == nil && !p.forgetPrev && !p.keep
 }
+
+// renewal is the request for a new token; nil: there is none.
+func (p *patch) renewal() *renewal {
+	if p == nil {
+		return nil
+	}
+	return p.renew
+}
+
+func (p *patch) hasOnce(k OnceKey) bool { return p != nil && slices.Contains(p.once, k) }
 
 // lookup returns the value of a name as the patch leaves it; found is false if
 // the patch does not mention it.
 func (p *patch) lookup(name string) (value []byte, present, found bool) {
+	if p == nil {
+		return nil, false, false
+	}
 	for i := len(p.ops) - 1; i >= 0; i-- {
 		if o := &p.ops[i]; o.name == name {
 			return o.value, o.present, true
@@ -94,8 +107,11 @@ func (p *patch) apply(base, attrs Attrs) (Attrs, error) {
 	return attrs, nil
 }
 
-// then returns p followed by what was recorded after it.
-func (p patch) then(later patch) patch {
+// then is p followed by what was recorded after it. p is not to be used any more.
+func (p *patch) then(later *patch) *patch {
+	if later == nil {
+		return p
+	}
 	for _, o := range later.ops {
 		p.add(o)
 	}

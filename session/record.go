@@ -6,7 +6,6 @@ package session
 import (
 	"crypto/sha256"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -103,8 +102,18 @@ func (a Attrs) size() (n int) {
 	return n
 }
 
+// find is slices.BinarySearchFunc without its calls and copies: each look at a
+// session goes through here.
 func (a Attrs) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(a, name, func(x Attr, n string) int { return strings.Compare(x.Name, n) })
+	low, high := 0, len(a)
+	for low < high {
+		if mid := (low + high) / 2; a[mid].Name < name {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < len(a) && a[low].Name == name
 }
 
 // Expired reports whether the record is past its expiry at now. A store

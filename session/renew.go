@@ -71,7 +71,7 @@ func (s *Session) Pending() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = true
-	if r := s.patch.renew; r != nil && (r.login || r.pending != "") {
+	if r := s.patch.renewal(); r != nil && (r.login || r.pending != "") {
 		return r.pending
 	}
 	v, _ := s.base.Attrs.Get(attrPending)
@@ -84,7 +84,7 @@ func (s *Session) Level() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = true
-	if r := s.patch.renew; r != nil && r.login {
+	if r := s.patch.renewal(); r != nil && r.login {
 		return r.level
 	}
 	if v, ok := s.base.Attrs.Get(attrLevel); ok && len(v) == 1 {
@@ -127,7 +127,7 @@ func (s *Session) Renew(_ context.Context, opts ...RenewOption) error {
 	if !s.exists && !r.login && r.pending == "" {
 		return nil // whatever becomes of an empty session, its token will be new
 	}
-	s.patch.renew = &r
+	s.edit().renew = &r
 	s.changes++
 	return nil
 }
@@ -321,8 +321,8 @@ func (s *Session) follow(ctx context.Context, p *patch) error {
 func (s *Session) rotate() {
 	every := s.m.opts.RotateEvery
 	if every <= 0 || s.followed || s.e.headerSent() || s.base.Issued.IsZero() || !s.base.Next.IsZero() ||
-		s.patch.renew != nil || time.Since(s.base.Issued) < every {
+		s.patch.renewal() != nil || time.Since(s.base.Issued) < every {
 		return
 	}
-	s.patch.renew = &renewal{routine: true}
+	s.edit().renew = &renewal{routine: true}
 }

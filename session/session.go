@@ -25,34 +25,56 @@ type Session struct {
 	committing sync.Mutex
 
 	mu       sync.Mutex // guards what follows; not held over I/O
+	base     *Record    // as loaded or last written; never changed in place
+	patch    *patch     // what is to be changed; nil: nothing
+	flight   *patch     // what a commit under way is writing; nil: there is none
+	carry    *carriage  // with a Carrier; else nil
+	seldom   *seldom    // nil: not needed
+	frozen   error      // why the session cannot be changed; nil: it can
+	err      error      // the first thing that went wrong, for Err
+	bad      error      // why the commit must fail; nil: it need not
 	token    rawID      // of the record; zero: there is none yet
 	id       ID
-	base     *Record // as loaded or last written; never changed in place
+	hadToken bool // the client came with a token, if only a bad one
 	exists   bool
 	dead     bool // destroyed in this request
 	lost     bool // found destroyed by another request, or expired, at a commit
-	patch    patch
-	flight   *patch    // what a commit under way is writing; nil: there is none
-	changes  int       // counts changes, to see that none came between
-	followed bool      // the client's token is an older one than the record's
-	planned  rawID     // the next token, if it had to be known early
-	carry    *carriage // with a Carrier; else nil
-	unkept   Attrs     // attributes that live for this request; see Options.Keep
-	// unkeptUsed and used say what of the session the request has used: such
-	// attributes, or anything else.
+	followed bool // the client's token is an older one than the record's
+	// unkeptUsed and used say what of the session the request has used:
+	// attributes that live for this request, or anything else.
 	unkeptUsed, used bool
-	watched          []watched // values handed out that may be changed in place
-	// cookie says what the client must be told with the next header.
-	cookie cookieAction
-	frozen error // why the session cannot be changed; nil: it can
-	err    error // the first thing that went wrong, for Err
-	bad    error // why the commit must fail; nil: it need not
+	cookie           cookieAction // what the client must be told with the next header
+	changes          uint32       // counts changes, to see that none came between
+}
+
+// seldom is what few requests need of a Session, so that the others need not
+// allocate it.
+type seldom struct {
+	planned rawID     // the next token, if it had to be known early
+	unkept  Attrs     // attributes that live for this request; see Options.Keep
+	watched []watched // values handed out that may be changed in place
+}
+
+// more is for changing what few requests need. mu is held.
+func (s *Session) more() *seldom {
+	if s.seldom == nil {
+		s.seldom = new(seldom)
+	}
+	return s.seldom
+}
+
+// edit is for changing what the request wants to change. mu is held.
+func (s *Session) edit() *patch {
+	if s.patch == nil {
+		s.patch = new(patch)
+	}
+	return s.patch
 }
 
 // noRecord is the base of a session that is not stored.
 var noRecord = new(Record)
 
-type cookieAction int
+type cookieAction uint8
 
 const (
 	cookieKeep cookieAction = iota
@@ -72,7 +94,7 @@ func (s *Session) Owner() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = true
-	if r := s.patch.renew; r != nil && r.login {
+	if r := s.patch.renewal(); r != nil && r.login {
 		return r.owner
 	}
 	return s.base.Owner
@@ -139,10 +161,11 @@ func (s *Session) Once(key string) bool {
 	if s.lost { // it has ended: nothing would be recorded
 		return false
 	}
-	if slices.Contains(s.stored(true).Once, k) || slices.Contains(s.patch.once, k) || s.flight != nil && slices.Contains(s.flight.once, k) {
+	if slices.Contains(s.stored(true).Once, k) || s.patch.hasOnce(k) || s.flight.hasOnce(k) {
 		return false
 	}
-	s.patch.once = append(s.patch.once, k)
+	p := s.edit()
+	p.once = append(p.once, k)
 	s.changes++
 	return true
 }
@@ -179,8 +202,8 @@ func (s *Session) Destroy(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dead, s.exists, s.base, s.patch = true, false, noRecord, patch{}
-	if s.cookie = cookieKeep; exists || s.e.hadToken {
+	s.dead, s.exists, s.base, s.patch = true, false, noRecord, nil
+	if s.cookie = cookieKeep; exists || s.hadToken {
 		s.cookie = cookieExpire
 	}
 	return nil
@@ -222,7 +245,7 @@ func (s *Session) record(o op) {
 		cur, present, found := s.find(o.name, o.server)
 		if o.update == nil {
 			if found || present != o.present || !bytes.Equal(cur, o.value) { // else nothing changes
-				s.patch.add(o)
+				s.edit().add(o)
 				s.changes++
 			}
 			s.mu.Unlock()
@@ -238,7 +261,7 @@ func (s *Session) record(o op) {
 		s.mu.Lock()
 		if s.changes == seen {
 			o.value, o.from, o.had = v, cur, present
-			s.patch.add(o)
+			s.edit().add(o)
 			s.changes++
 			s.mu.Unlock()
 			return
@@ -267,10 +290,8 @@ func (s *Session) find(name string, server bool) (value []byte, present, changed
 	if v, present, found := s.patch.lookup(name); found {
 		return v, present, true
 	}
-	if s.flight != nil {
-		if v, present, found := s.flight.lookup(name); found {
-			return v, present, true
-		}
+	if v, present, found := s.flight.lookup(name); found {
+		return v, present, true
 	}
 	v, ok := s.stored(server).Attrs.Get(name)
 	return v, ok, false
@@ -326,11 +347,11 @@ func (s *Session) undecodable(name string, err error) {
 func (s *Session) newToken() rawID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.planned
-	if t == (rawID{}) {
-		t = s.m.newToken()
+	if s.seldom == nil || s.seldom.planned == (rawID{}) {
+		return s.m.newToken()
 	}
-	s.planned = rawID{}
+	t := s.seldom.planned
+	s.seldom.planned = rawID{}
 	return t
 }
 

@@ -24,6 +24,8 @@ type transport struct {
 	header string   // canonical name; empty: cookies
 	route  string   // this server's, in Sticky mode
 	keys   [][]byte // the first signs, all verify; none: no MAC
+	// attributes follow the value in Set-Cookie; empty: they differ each time.
+	attributes string
 	// carrier is what opens and seals sessions that travel with their token; nil: they do not.
 	carrier Carrier
 }
@@ -47,6 +49,10 @@ func newTransport(o *Options) (transport, error) {
 		errs = append(errs, fmt.Errorf("session: Header %q cannot carry a token both ways: choose a name of your own, such as X-Session", o.Header))
 	}
 	errs = append(errs, t.cookie.complete())
+	if !t.cookie.Persistent {
+		line := t.cookie.format("v", time.Time{}, time.Time{}).String()
+		t.attributes = strings.TrimPrefix(line, t.cookie.Name+"=v")
+	}
 	return t, errors.Join(errs...)
 }
 
@@ -65,9 +71,10 @@ type received struct {
 
 func (r *received) tokens() []presented { return r.few[:r.count] }
 
-func (r *received) add(p presented) {
-	r.few[r.count] = p
+// add is what the next token of the request is to be put into.
+func (r *received) add() *presented {
 	r.count++
+	return &r.few[r.count-1]
 }
 
 type presented struct {
@@ -116,12 +123,13 @@ func (t *transport) take(r *received, value string) {
 		return
 	}
 	if len(t.keys) == 0 {
-		r.add(presented{Token: tok})
+		r.add().Token = tok
 		return
 	}
 	for i, k := range t.keys {
 		if hmac.Equal([]byte(tok.MAC), []byte(mac(k, value[:tok.Signed]))) {
-			r.add(presented{Token: tok, resign: i > 0})
+			p := r.add()
+			p.Token, p.resign = tok, i > 0
 			return
 		}
 	}
@@ -161,7 +169,8 @@ func (t *transport) takeCarried(r *received, value string) {
 	case err != nil:
 		r.bad = true
 	default:
-		r.add(presented{Token: tok, carried: c})
+		p := r.add()
+		p.Token, p.carried = tok, c
 	}
 }
 
@@ -188,7 +197,13 @@ func (t *transport) put(h http.Header, value string, ends time.Time) {
 		h.Set(t.header, value)
 		return
 	}
-	h.Add("Set-Cookie", t.cookie.format(value, time.Now(), ends).String())
+	line := ""
+	if t.attributes != "" {
+		line = t.cookie.Name + "=" + value + t.attributes
+	} else {
+		line = t.cookie.format(value, time.Now(), ends).String()
+	}
+	h["Set-Cookie"] = append(h["Set-Cookie"], line)
 }
 
 // clear tells the client to forget its token.

@@ -23,13 +23,17 @@ func (s *Session) watch(name string, server bool, raw []byte, encode func() ([]b
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watched = append(s.watched, watched{name, server && s.m.carries(), raw, encode})
+	more := s.more()
+	more.watched = append(more.watched, watched{name, server && s.m.carries(), raw, encode})
 }
 
 // recordWatched turns what was changed in place into changes of the patch: also
 // what two attributes share, since each is encoded for itself. mu is held.
 func (s *Session) recordWatched() {
-	for _, w := range s.watched {
+	if s.seldom == nil {
+		return
+	}
+	for _, w := range s.seldom.watched {
 		now, err := w.encode()
 		if err != nil {
 			s.note(fmt.Errorf("session: encode %q: %w", w.name, err), true)
@@ -39,8 +43,8 @@ func (s *Session) recordWatched() {
 			continue // as it was given; a later Set holds
 		}
 		if cur, ok, _ := s.find(w.name, w.server); ok && bytes.Equal(cur, w.raw) && s.frozen == nil && !s.dead {
-			s.patch.add(op{name: w.name, value: now, present: true, server: w.server})
+			s.edit().add(op{name: w.name, value: now, present: true, server: w.server})
 		}
 	}
-	s.watched = slices.Delete(s.watched, 0, len(s.watched))
+	s.seldom.watched = slices.Delete(s.seldom.watched, 0, len(s.seldom.watched))
 }

@@ -25,9 +25,8 @@ type writer struct {
 	wrote atomic.Bool // the final header has been decided on
 	// failed: the commit failed, the client has its error answer, and what
 	// the handler writes is dropped.
-	failed      atomic.Bool
-	sessionUsed atomic.Bool
-	before      http.Header // what outer handlers had set; nil: nothing
+	failed atomic.Bool
+	before http.Header // what outer handlers had set; nil: nothing
 }
 
 var errAnswered = errors.New("session: the commit failed; an error was answered instead")
@@ -96,8 +95,8 @@ func (w *writer) commit() error {
 		return nil
 	}
 	s.cookie = cookieKeep
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-store")
+	if len(h["Cache-Control"]) == 0 {
+		h["Cache-Control"] = cacheNothing
 	}
 	return nil
 }
@@ -115,20 +114,25 @@ func (w *writer) answer(err error) {
 	m.Error(w.ResponseWriter, w.e.r, err)
 }
 
-// varyCookie has no room to append in, so whoever adds to it gets a copy.
-var varyCookie = []string{"Cookie"}
+// Values of header fields that answers share. They have no room to append in, so
+// whoever adds to them gets a copy.
+var (
+	varyCookie   = []string{"Cookie"}
+	cacheNothing = []string{"no-store"}
+)
 
 func addVary(h http.Header, name string) {
-	for _, v := range h["Vary"] {
+	there := h["Vary"]
+	for _, v := range there {
 		if v == name || v == "*" {
 			return
 		}
 	}
-	if len(h["Vary"]) == 0 && name == "Cookie" {
+	if len(there) == 0 && name == "Cookie" {
 		h["Vary"] = varyCookie
 		return
 	}
-	h.Add("Vary", name)
+	h["Vary"] = append(there, name)
 }
 
 func (w *writer) WriteHeader(code int) {
