@@ -26,6 +26,7 @@ func (s *tapped) Update(ctx context.Context, id session.ID, rec session.Record, 
 	if refused {
 		return errors.New("connection refused")
 	}
+	s.updates.Add(1)
 	return s.Store.Update(ctx, id, rec, ifRev)
 }
 
@@ -92,6 +93,38 @@ func TestAsyncWritesRightAfterTheAnswer(t *testing.T) {
 		synctest.Wait() // no time passes
 		if got := inStore(t, mem); got != 1 {
 			t.Errorf("the store has visit %d", got)
+		}
+	})
+}
+
+// TestAsyncWritesTogetherUnderLoad: what follows a pass within a moment waits for
+// the next one, and of several changes the last is written. Whoever stops the
+// server in that moment loses nothing.
+func TestAsyncWritesTogetherUnderLoad(t *testing.T) {
+	backingUp(t, session.Options{Backup: session.Async}, func(s *server, mem *memstore.Store) {
+		cookies := s.write(s.login(), 1)
+		synctest.Wait()
+		before := s.store.updates.Load()
+		more := func(visits ...int) {
+			for _, visit := range visits {
+				cookies = s.write(cookies, visit)
+				synctest.Wait()
+			}
+			if got := inStore(t, mem); got != visits[0]-1 {
+				t.Errorf("the store has visit %d, at the moment of visit %d", got, visits[0])
+			}
+		}
+		more(2, 3, 4)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if got, n := inStore(t, mem), s.store.updates.Load()-before; got != 4 || n != 1 {
+			t.Errorf("the store has visit %d after %d writes, want 4 after one", got, n)
+		}
+		more(5)
+		s.stop()
+		synctest.Wait()
+		if got := inStore(t, mem); got != 5 {
+			t.Errorf("the store has visit %d after the server stopped", got)
 		}
 	})
 }

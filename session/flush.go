@@ -191,6 +191,7 @@ func (h *holder) run(ctx context.Context, every time.Duration) error {
 	}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	var began time.Time // the last pass
 	for {
 		select {
 		case <-ctx.Done():
@@ -200,9 +201,13 @@ func (h *holder) run(ctx context.Context, every time.Duration) error {
 			return h.flushAll(last)
 		case <-tick:
 		case <-wake:
+			if !pause(ctx, betweenPasses-time.Since(began)) {
+				continue // to the last pass
+			}
 		case <-retry.C:
 		}
 		runtime.Gosched() // requests that are ready to end: their changes go with this pass
+		began = time.Now()
 		if err := h.flushAll(passes); err != nil {
 			retry.Reset(retryFlush)
 		}
@@ -212,7 +217,26 @@ func (h *holder) run(ctx context.Context, every time.Duration) error {
 const (
 	retryFlush = 200 * time.Millisecond
 	flushers   = 16
+	// betweenPasses is how far apart the passes of Async begin at least. A change
+	// that comes alone is written at once; under load what comes within a moment
+	// goes together, and of several changes of one session the last.
+	betweenPasses = time.Millisecond
 )
+
+// pause waits; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
 
 // flushAll brings every session that is ahead to the store.
 func (h *holder) flushAll(ctx context.Context) error {

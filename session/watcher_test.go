@@ -23,7 +23,8 @@ import (
 // them up after it has read, and can harm what the watch tells.
 type tapped struct {
 	*memstore.Store
-	loads atomic.Int64
+	loads   atomic.Int64
+	updates atomic.Int64
 
 	mu     sync.Mutex
 	lose   int           // notices that are lost, heartbeats not counted
