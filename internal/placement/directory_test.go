@@ -73,6 +73,10 @@ func TestDirectoryTellsUnknownFromUnreachable(t *testing.T) {
 			t.Errorf("got %v, want what fetch said and not ErrUnknown", err)
 		}
 	}
+	empty := placement.NewDirectory(list(t, "a"), func(context.Context) (*placement.List, error) { return nil, nil }, time.Minute)
+	if _, err := empty.Find(t.Context(), 7); !errors.Is(err, placement.ErrUnknown) {
+		t.Errorf("looked for and not found: %v, want ErrUnknown", err)
+	}
 	none := placement.NewDirectory(list(t, "a"), nil, 0)
 	if _, err := none.Find(t.Context(), 7); !errors.Is(err, placement.ErrUnknown) {
 		t.Errorf("nowhere to look: %v, want ErrUnknown", err)

@@ -5,6 +5,7 @@ package placement_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,6 +19,13 @@ func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	const member = `{"id":"a","addr":"h:1"}`
 	gen := func(fields string) string { return `{"version":1,"generations":[{` + fields + `}]}` }
+	many := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`{"id":"m%d","addr":"h:%d"}`, i, i))
+		}
+		return strings.Join(list, ",")
+	}
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", ``, "EOF"},
 		{"no_version", `{"generations":[]}`, "version"},
@@ -30,6 +38,12 @@ func TestParseRefuses(t *testing.T) {
 		{"member_twice", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[` + member + `,` + member + `]`), `"a"`},
 		{"address_twice", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[` + member + `,{"id":"b","addr":"h:1"}]`), `"b"`},
 		{"no_address", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"id":"a","addr":""}]`), "address"},
+		{"no_member_id", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"addr":"h:1"}]`), "member id"},
+		{"an_id_twice", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[` + member + `,{"id":"a","addr":"h:2"}]`), "member id"},
+		{"a_long_id", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"id":"` + strings.Repeat("i", 1025) + `","addr":"h:1"}]`), "member id"},
+		{"a_long_address", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"id":"a","addr":"` + strings.Repeat("h", 1025) + `"}]`), "address"},
+		{"too_many_members", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[` + many(257) + `]`), "257 members"},
+		{"a_large_weight", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"id":"a","addr":"h:1","weight":1001}]`), "weight"},
 		{"weight", gen(`"epoch":0,"state":"open","hash":"rendezvous-v1","members":[{"id":"a","addr":"h:1","weight":-1}]`), "weight"},
 		{"share", gen(`"epoch":0,"state":"open","share":5000,"hash":"rendezvous-v1","members":[` + member + `]`), "share"},
 		{"epoch_too_large", gen(`"epoch":256`), "256"},
@@ -132,6 +146,9 @@ func TestFollowsRefuses(t *testing.T) {
 		{"a_weight_changed", old, replace(`"addr": "a:11211"`, `"addr": "a:11211", "weight": 3`), "members"},
 		{"the_epoch_missing", old, replace(`"epoch": 0`, `"epoch": 1`), "missing"},
 		{"reopened", closed, mustAfter(t, closed, old), "closed"},
+		{"another_hash", old, &placement.List{Version: 9, Generations: []placement.Generation{
+			{State: placement.Open, Hash: "rendezvous-v2", Members: members("a", "b")},
+		}}, "hash"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -142,6 +159,57 @@ func TestFollowsRefuses(t *testing.T) {
 	}
 	if err := old.Follows(replace(`"addr": "a:11211"`, `"addr": "new:11211", "weight": 1`)); err != nil {
 		t.Errorf("a new address, and a weight that only says the default: %v", err)
+	}
+	if later, _, err := closed.Append(members("c")...); err != nil || closed.Follows(later) != nil {
+		t.Errorf("after a list with a closed generation: %v, %v", err, closed.Follows(later))
+	}
+}
+
+// A node that is replaced keeps its sessions: only where it is found changes, in
+// every generation that has it.
+func TestReplaceChangesAnAddressAndNothingElse(t *testing.T) {
+	t.Parallel()
+	old := list(t, "a", "b")
+	old, _, err := old.Append(members("b", "c")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := old.Replace("b", "new:11211")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"a:11211", "new:11211"}, {"new:11211", "c:11211"}}
+	for i, g := range next.Generations {
+		for j, m := range g.Members {
+			if m.Addr != want[i][j] || m.ID != old.Generations[i].Members[j].ID {
+				t.Errorf("generation %d has %v, want %v", i, g.Members, want[i])
+			}
+		}
+	}
+	if err := old.Follows(next); err != nil {
+		t.Error(err)
+	}
+	if old.Find(0).Members[1].Addr != "b:11211" {
+		t.Error("the old list was changed")
+	}
+}
+
+// A list never changes: what it was made from may.
+func TestListKeepsNothingOfItsCaller(t *testing.T) {
+	t.Parallel()
+	mine := members("a", "b")
+	l, err := placement.New(mine...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := members("c", "d")
+	l2, _, err := l.Append(more...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine[0].Addr, more[0].Addr = "x", "y"
+	if l.Find(0).Members[0].Addr != "a:11211" || l2.Find(0).Members[0].Addr != "a:11211" || l2.Find(1).Members[0].Addr != "c:11211" {
+		t.Errorf("lists that change with their callers' members: %s %s", l.Encode(), l2.Encode())
 	}
 }
 
@@ -211,6 +279,12 @@ func TestFileTakesOnlyWhatFollows(t *testing.T) {
 	got, err := placement.ReadFile(path)
 	if err != nil || string(got.Encode()) != string(next.Encode()) {
 		t.Errorf("read %v, %v", got, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 { // other processes read it, as other users
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := placement.WriteFile(filepath.Join(filepath.Dir(path), "nowhere", "list"), l); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("where there is no directory: %v, want an error that names it", err)
 	}
 	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".placement*")); len(names) != 0 {
 		t.Errorf("left behind: %v", names)

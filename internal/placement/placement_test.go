@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/belay-ha/belay/internal/placement"
@@ -107,6 +108,19 @@ func TestOrderIsFrozen(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("orders %q,\nwant %q", got, want)
 	}
+	// Weights say proportions, and nothing else.
+	doubled, err := placement.New(
+		placement.Member{ID: "a", Addr: "1", Weight: 2}, placement.Member{ID: "b", Addr: "2", Weight: 4},
+		placement.Member{ID: "c", Addr: "3", Weight: 2}, placement.Member{ID: "d", Addr: "4", Weight: 8},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hashes(100, 8) {
+		if x, y := l.Find(0).Order(nil, h), doubled.Find(0).Order(nil, h); !slices.Equal(x, y) {
+			t.Fatalf("order %v with all weights doubled, want %v", y, x)
+		}
+	}
 }
 
 func TestWeightsAreHonoured(t *testing.T) {
@@ -134,9 +148,18 @@ func TestWeightsAreHonoured(t *testing.T) {
 // what it had is where the next one is looked for.
 func TestAMemberLeftOutChangesNoOtherPlace(t *testing.T) {
 	t.Parallel()
-	all, without := list(t, "a", "b", "c", "d", "e"), list(t, "a", "b", "d", "e")
-	names := []string{"a", "b", "c", "d", "e"}
-	fewer := []string{"a", "b", "d", "e"}
+	for _, names := range [][]string{
+		{"a", "b", "c", "d", "e"},
+		strings.Split("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ", ""), // sorted in another way than a few
+	} {
+		leftOut(t, names)
+	}
+}
+
+func leftOut(t *testing.T, names []string) {
+	t.Helper()
+	fewer := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "c" })
+	all, without := list(t, names...), list(t, fewer...)
 	for _, h := range hashes(5000, 4) {
 		var x, y []string
 		for _, i := range all.Find(0).Order(nil, h) {
