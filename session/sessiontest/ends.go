@@ -230,7 +230,7 @@ func testT33(t *testing.T, e *env) {
 				if w := c.do(apps[i%2], func(_ context.Context, s *session.Session) {
 					hits.Update(s, func(n int) int { return n + 1 })
 				}); w.Code != http.StatusOK {
-					t.Errorf("status %d", w.Code)
+					t.Errorf("status %d: %s", w.Code, w.Body)
 				}
 			}
 		})

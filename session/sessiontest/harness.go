@@ -102,6 +102,9 @@ type app struct {
 
 type handlerKey struct{}
 
+// patience is for what has no time-out in a test.
+const patience = time.Minute
+
 // app makes an app server over the env's store.
 func (e *env) app(opts *session.Options) *app {
 	e.t.Helper()
@@ -110,7 +113,18 @@ func (e *env) app(opts *session.Options) *app {
 
 func (e *env) appOn(store session.Store, opts *session.Options) *app {
 	e.t.Helper()
-	m, err := session.New(store, opts)
+	var o session.Options
+	if opts != nil {
+		o = *opts
+	}
+	// Of what takes long the tests say so themselves: a busy machine is not late.
+	if o.Timeout == 0 {
+		o.Timeout = patience
+	}
+	if o.CommitTimeout == 0 {
+		o.CommitTimeout = patience
+	}
+	m, err := session.New(store, &o)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ var leasePromises = []promise{
 
 // locking makes an app server that locks POST /lock.
 func (e *env) locking(change ...func(*session.Options)) *app {
-	o := &session.Options{LockWait: 20 * time.Second, Rules: []session.Rule{{Pattern: "POST /lock", Lock: true}}}
+	o := &session.Options{LockWait: patience, LockTTL: patience, Rules: []session.Rule{{Pattern: "POST /lock", Lock: true}}}
 	for _, c := range change {
 		c(o)
 	}
@@ -39,7 +39,7 @@ var onLock = at("POST", "/lock")
 
 func testH14(t *testing.T, e *env) {
 	apps := []*app{e.locking(), e.locking(), e.coherent(func(o *session.Options) {
-		o.LockWait, o.Rules = 20*time.Second, []session.Rule{{Pattern: "POST /lock", Lock: true}}
+		o.LockWait, o.LockTTL, o.Rules = patience, patience, []session.Rule{{Pattern: "POST /lock", Lock: true}}
 	})}
 	b := e.browser()
 	b.must(apps[0], setColor("red"))
