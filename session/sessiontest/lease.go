@@ -145,7 +145,7 @@ func testLeaseLost(t *testing.T, e *env) {
 }
 
 func testLeaseReleased(t *testing.T, e *env) {
-	a, b := e.locking(func(o *session.Options) { o.LockWait = 200 * time.Millisecond }), e.browser()
+	a, b := e.locking(func(o *session.Options) { o.LockWait = patience / 3 }), e.browser() // less than it would take to run out
 	b.must(a, setColor("red"))
 	for name, end := range map[string]func(w http.ResponseWriter, r *http.Request, s *session.Session){
 		"return":  func(http.ResponseWriter, *http.Request, *session.Session) {},

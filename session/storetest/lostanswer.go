@@ -162,11 +162,16 @@ func (f Faults) loseAnswer(ctx context.Context, op lostAnswerOp, after int, rela
 	defer cancel()
 	id, base := newID(), record("lost answer")
 	// The first call goes the same way, so that connections and scripts are there.
-	if err := errors.Join(harmed.Create(ctx, newID(), base), harmed.Touch(ctx, newID(), base.Expires)); err != nil && !errors.Is(err, session.ErrNotFound) {
+	well := caller{timeout: lostTimeout}
+	err = well.insist(ctx, func(ctx context.Context) error {
+		return errors.Join(harmed.Create(ctx, newID(), base), harmed.Touch(ctx, newID(), base.Expires))
+	})
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return false, fmt.Errorf("before the fault: %w", err)
 	}
 	if !op.absent {
-		if err := clean.Create(ctx, id, base); err != nil {
+		err := well.insist(ctx, func(ctx context.Context) error { return clean.Create(ctx, id, base) })
+		if err != nil && !errors.Is(err, session.ErrExists) { // by an earlier try
 			return false, fmt.Errorf("before the fault: %w", err)
 		}
 	}
@@ -241,7 +246,8 @@ func (f Faults) judge(ctx context.Context, op lostAnswerOp, id session.ID, base 
 	if err != nil && !documented(err) {
 		return fmt.Errorf("%s whose answer was lost: got %w; want it done, or ErrUnavailable: the caller would take his own write for another's", op.name, err)
 	}
-	rec, found := clean.Load(ctx, id)
+	var rec session.Record
+	found := caller{timeout: lostTimeout}.insist(ctx, func(ctx context.Context) (err error) { rec, err = clean.Load(ctx, id); return err })
 	if found != nil && !errors.Is(found, session.ErrNotFound) {
 		return fmt.Errorf("load afterwards: %w", found)
 	}
