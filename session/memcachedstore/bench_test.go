@@ -56,7 +56,7 @@ func BenchmarkBytesPerSession(b *testing.B) {
 func BenchmarkStore(b *testing.B) {
 	for _, copies := range []int{1, 2} {
 		g := startGroup(b, 3, "-m", "512")
-		s := running(b, g.url(), &memcachedstore.Options{Copies: copies, NodeTimeout: patient})
+		s := running(b, g.url(), &memcachedstore.Options{Copies: copies, NodeTimeout: patient, ConnectTimeout: patient})
 		rec := newRecord(2048)
 		id := newID()
 		if err := s.Create(b.Context(), id, rec); err != nil {

@@ -154,7 +154,7 @@ func (s *Store) enough(v *view, have int) error {
 // acknowledge makes sure that what is there is on enough nodes.
 func (s *Store) acknowledge(ctx context.Context, v *view, best *entry) error {
 	e := *best
-	if !v.agreed() {
+	if !v.agreedOn(&e) {
 		v.mend(ctx, &e, &s.opts.Hooks)
 	}
 	if err := ctx.Err(); err != nil {

@@ -39,23 +39,17 @@ func (s *Store) delete(ctx context.Context, id session.ID) error {
 		return err
 	}
 	best := v.best()
-	silentOnes := 0
-	for i := range v.slots {
-		if v.slots[i].said == silent {
-			silentOnes++
-		}
-	}
-	switch {
-	case silentOnes >= v.copies: // they may all come back with it
+	switch away := v.away(); {
+	case away >= v.copies: // they may all come back with it
 		return refuse(v.errs())
-	case best == nil && silentOnes == 0 && v.trouble() == nil:
+	case best == nil && away == 0 && v.trouble() == nil:
 		return nil
 	}
 	now := time.Now()
 	keep := now.Add(s.opts.KeepDeleted).UnixMilli()
 	grave := entry{dead: true, nonce: newNonce(), expires: keep}
 	if best != nil {
-		if best.dead && v.agreed() {
+		if best.dead && v.agreedOn(best) {
 			return nil
 		}
 		grave.life, grave.rev = best.life, best.rev
@@ -113,7 +107,7 @@ func (s *Store) bury(ctx context.Context, v *view, grave *entry) error {
 			have++
 		}
 	}
-	if have == 0 {
+	if have == 0 || v.away() >= v.copies { // some went meanwhile
 		return refuse(v.errs())
 	}
 	return s.enough(v, min(have, v.copies))

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/memcache"
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 )
 
@@ -172,6 +174,105 @@ func TestBest(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// Those that were away do not make a session absent while one is silent that may have it.
+func TestWhoWasAwayIsDoubted(t *testing.T) {
+	t.Parallel()
+	back, stayed := &node{}, &node{}
+	back.doubt.Store(true)
+	has := func(n *node, dead bool) slot { return slot{node: n, said: hit, e: entry{rev: rev(1), dead: dead}} }
+	none := func(n *node) slot { return slot{node: n, said: miss} }
+	silentOne := slot{node: stayed, said: silent, err: errDown}
+	for _, tt := range []struct {
+		name    string
+		slots   []slot
+		without bool // repairs
+		doubted bool
+	}{
+		{"two_were_away_and_one_is_silent", []slot{none(back), none(back), silentOne}, false, true},
+		{"one_stayed", []slot{none(back), none(stayed), silentOne}, false, false},
+		{"all_answer", []slot{none(back), none(back), none(back)}, false, false},
+		{"what_one_has_is_served", []slot{has(back, false), none(back), silentOne}, false, false},
+		{"a_deletion_is_final", []slot{has(back, true), none(back), silentOne}, false, false},
+		{"it_would_never_end", []slot{none(back), none(back), silentOne}, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &Store{opts: Options{MinReads: 1}}
+			_, err := s.judge(t.Context(), &view{copies: 2, slots: tt.slots, repaired: !tt.without})
+			if errors.Is(err, session.ErrUnavailable) != tt.doubted || err != nil && !tt.doubted {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// The doubt ends when all that a node has was compared, three times over: a listing
+// leaves out what is in use.
+func TestDoubtEnds(t *testing.T) {
+	t.Parallel()
+	n := &node{hooks: &Hooks{}}
+	fail := func() { n.tell(t.Context(), memcache.ErrUnavailable) }
+	fail()
+	if !n.doubt.Load() {
+		t.Fatal("a node that went is not doubted")
+	}
+	n.tell(t.Context(), nil)
+	before := n.changes()
+	for range quietPasses - 1 {
+		n.compared(before)
+	}
+	fail() // and what it has is old again
+	n.tell(t.Context(), nil)
+	n.compared(before)
+	for i := range quietPasses {
+		if !n.doubt.Load() {
+			t.Fatalf("compared %d times since it came back, and believed", i)
+		}
+		n.compared(n.changes())
+	}
+	if n.doubt.Load() {
+		t.Error("still doubted")
+	}
+}
+
+// In whatever order they are listed: with a session that has no end there is no time
+// at which a generation is empty.
+func TestAGenerationWithAnEndlessSessionIsNeverEmpty(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ends, endless := entry{expires: now.Add(time.Hour).UnixMilli()}, entry{}
+	ends.until, ends.horizon = ends.expires, ends.expires
+	for _, list := range [][]entry{{ends, endless}, {endless, ends}} {
+		var g GenerationSurvey
+		for _, e := range list {
+			g.count(e.encode(), now)
+		}
+		if g.Sessions != 2 || g.Endless != 1 || !g.EmptyAt.IsZero() {
+			t.Errorf("%+v", g)
+		}
+	}
+}
+
+// The number of a lease grows, also for a process whose clock is behind.
+func TestLeasesGrowThoughAClockIsBehind(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), "memcached://"+servertest.StartMemcached(t).Addr(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	id, ahead := session.ID{Hash: [20]byte{1}}, uint64(time.Now().Add(time.Hour).UnixMicro())
+	err = s.writeLease(t.Context(), id, func(_ *entry, now time.Time) (entry, error) {
+		return grant(session.Rev{Term: ahead}, now, 0), nil // taken there, and given back
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := s.Lock(t.Context(), id, time.Minute); err != nil || uint64(l) <= ahead {
+		t.Errorf("lease %d after %d, %v", l, ahead, err)
 	}
 }
 

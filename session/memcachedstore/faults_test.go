@@ -7,6 +7,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/memcachedstore"
@@ -50,11 +51,12 @@ func TestFaults(t *testing.T) {
 	}
 	storetest.Faults{
 		Open: func(t testing.TB, addrs []string) (session.Store, func()) {
-			s, end := runningFor(t, everyGeneration(t, addrs...), nil)
+			s, end := runningFor(t, everyGeneration(t, addrs...), &memcachedstore.Options{ConnectTimeout: patient})
 			return s, end
 		},
 		Servers:     servers,
 		Serves:      true,
+		Timeout:     2 * time.Second, // a third of it is what a node has: one that is only busy is not harmed
 		ErrorAnswer: "SERVER_ERROR of the test\r\n",
 	}.Run(t)
 }

@@ -172,6 +172,7 @@ func (s *Store) viewOf(ctx context.Context, id session.ID, key string) (*view, e
 	order := g.Order(few[:0], id.Hash)
 	order = order[:min(len(order), s.opts.Copies+spares)]
 	v := &view{key: key, copies: min(s.opts.Copies, len(nodes)), wait: s.opts.NodeTimeout, slots: make([]slot, len(order))}
+	v.repaired = s.opts.RepairRate > 0 && s.running.Load()
 	for i, m := range order {
 		v.slots[i].node = nodes[m]
 	}

@@ -11,17 +11,18 @@ import (
 
 // settle reads the copies, brings them into agreement, and returns what they say
 // then; nil: there is nothing. What it returned, nobody is shown an older state of.
-func (s *Store) settle(ctx context.Context, v *view) (*entry, error) {
+// all: of every node a copy may be on.
+func (s *Store) settle(ctx context.Context, v *view, all bool) (*entry, error) {
 	for try := 0; ; try++ {
 		if err := pause(ctx, try); err != nil {
 			return nil, err
 		}
-		v.gather(ctx, false)
+		v.gather(ctx, all)
 		best, err := s.judge(ctx, v)
 		if best == nil || err != nil {
 			return nil, err
 		}
-		if v.agreed() || best.expired(time.Now()) || !v.mend(ctx, best, &s.opts.Hooks) {
+		if v.agreedOn(best) || best.expired(time.Now()) || !v.mend(ctx, best, &s.opts.Hooks) {
 			return best, ctx.Err()
 		}
 		v.forget()
@@ -45,6 +46,9 @@ func (s *Store) judge(ctx context.Context, v *view) (*entry, error) {
 	}
 	if err := v.known(s.opts.MinReads); err != nil {
 		return nil, refuse(err)
+	}
+	if err := v.doubtful(); err != nil {
+		return nil, refuse(fmt.Errorf("those that answer were away lately: %w", err))
 	}
 	return nil, nil
 }

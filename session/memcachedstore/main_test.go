@@ -113,7 +113,7 @@ func TestConformance(t *testing.T) {
 				c.Schedules = 5
 			}
 			c.Run(t, func(t *testing.T) session.Store {
-				return running(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient})
+				return running(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient, ConnectTimeout: patient})
 			})
 		})
 	}
@@ -125,7 +125,7 @@ func TestLimit(t *testing.T) {
 	for _, copies := range []int{1, 2} {
 		t.Run(fmt.Sprintf("copies_%d", copies), func(t *testing.T) {
 			storetest.Config{}.RunLimit(t, 1<<20, func(t *testing.T) session.Store {
-				return open(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient})
+				return open(t, address, &memcachedstore.Options{Copies: copies, NodeTimeout: patient, ConnectTimeout: patient})
 			})
 		})
 	}
@@ -139,6 +139,6 @@ func TestSessions(t *testing.T) {
 		c.Schedules = 20
 	}
 	c.Run(t, func(t *testing.T) session.Store {
-		return open(t, g.url(), &memcachedstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1)), NodeTimeout: patient})
+		return open(t, g.url(), &memcachedstore.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1)), NodeTimeout: patient, ConnectTimeout: patient})
 	})
 }

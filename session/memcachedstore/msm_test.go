@@ -19,13 +19,15 @@ import (
 // refuse at once, and a busy machine must not be taken for a dead one.
 const patient = 20 * time.Second
 
-func patiently() *memcachedstore.Options { return &memcachedstore.Options{NodeTimeout: patient} }
+func patiently() *memcachedstore.Options {
+	return &memcachedstore.Options{NodeTimeout: patient, ConnectTimeout: patient}
+}
 
 // watched are options with which a test sees nodes come and go. Nothing is repaired
 // in the background: what is, a request did.
 func watched() (*memcachedstore.Options, watcher) {
 	w := newWatcher()
-	return &memcachedstore.Options{RepairRate: -1, NodeTimeout: patient, Hooks: memcachedstore.Hooks{
+	return &memcachedstore.Options{RepairRate: -1, NodeTimeout: patient, ConnectTimeout: patient, Hooks: memcachedstore.Hooks{
 		NodeDown: func(node string, _ error) { w.down <- node },
 		NodeUp:   func(node string, _ time.Duration) { w.up <- node },
 	}}, w
@@ -151,7 +153,7 @@ func TestH07_H08_nodes_are_changed_while_requests_run(t *testing.T) {
 	g := startGroup(t, 3)
 	more := startGroup(t, 1)
 	store := running(t, g.url(), patiently())
-	other := running(t, g.url(), &memcachedstore.Options{Poll: 100 * time.Millisecond, NodeTimeout: patient}) // another process
+	other := running(t, g.url(), &memcachedstore.Options{Poll: 100 * time.Millisecond, NodeTimeout: patient, ConnectTimeout: patient}) // another process
 	apps := []*user{}
 	for range 20 {
 		u := &user{t: t, app: server(t, store, nil)}
@@ -332,9 +334,9 @@ func TestH36_a_session_returns_to_its_own_node(t *testing.T) {
 	order, cookie := g.order(t, u.id()), u.cookie
 	g[0].Restart()
 	g[1].Restart()
-	eventually(t, "it is on its own node", func() bool { return slices.Contains(g.holders(t, u.id()), order[0]) })
+	every(t, 100*time.Millisecond, "it is on its own node", func() bool { return slices.Contains(g.holders(t, u.id()), order[0]) })
 	if order[2] == 2 { // its other copy does not need the spare either
-		eventually(t, "it is on its second node", func() bool { return slices.Contains(g.holders(t, u.id()), order[1]) })
+		every(t, 100*time.Millisecond, "it is on its second node", func() bool { return slices.Contains(g.holders(t, u.id()), order[1]) })
 	}
 	g[2].Kill()
 	u.sees("/look", 1)

@@ -20,12 +20,17 @@ type node struct {
 	client *memcache.Client
 	hooks  *Hooks
 	probed *atomic.Bool // Run asks nodes that are down; else calls do
+	// doubt: it was away, and what it has was not compared with the others since.
+	doubt atomic.Bool
 
 	mu      sync.Mutex
 	breaker breaker
 	since   time.Time // down since
 	downs   uint64    // how often it went down
 	reason  error     // of the last failure
+
+	walks    int    // how often all it has was compared since it came back
+	walkedAt uint64 // its changes then
 
 	// What Run saw in the statistics last.
 	evictions uint64
@@ -57,6 +62,22 @@ func (n *node) blinks() (downs uint64, up bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.downs, n.breaker.up()
+}
+
+// compared notes that what the node has was compared with the others, and ends the
+// doubt about it after some times, unless it came or went meanwhile.
+func (n *node) compared(changes uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.changesNow() != changes {
+		return
+	}
+	if n.walkedAt != changes {
+		n.walkedAt, n.walks = changes, 0
+	}
+	if n.walks++; n.walks >= quietPasses {
+		n.doubt.Store(false)
+	}
 }
 
 // downError says why the node is left out.
@@ -92,6 +113,7 @@ func (n *node) tell(ctx context.Context, err error) {
 	case was && !up:
 		n.since = time.Now()
 		n.downs++
+		n.doubt.Store(true)
 	case !was && up:
 		after = time.Since(n.since)
 		n.reason = nil

@@ -22,12 +22,11 @@ type repairs struct {
 	store *Store
 	known map[*node]uint64 // how often each node came or went when it was noticed last
 	due   chan struct{}
-	clean map[*node]uint64 // the same, when all it has was looked at last
-	found int              // sessions that lacked a copy, in this pass
+	found int // sessions that lacked a copy, in this pass
 }
 
 func newRepairs(s *Store) *repairs {
-	return &repairs{store: s, known: map[*node]uint64{}, due: make(chan struct{}, 1), clean: map[*node]uint64{}}
+	return &repairs{store: s, known: map[*node]uint64{}, due: make(chan struct{}, 1)}
 }
 
 // notice asks for a repair if a node came or went since the last look.
@@ -47,6 +46,10 @@ func (r *repairs) notice(n *node) {
 func (n *node) changes() uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.changesNow()
+}
+
+func (n *node) changesNow() uint64 {
 	if n.breaker.up() {
 		return 2 * n.downs
 	}
@@ -103,6 +106,7 @@ const walkBatch = 64
 // would not wait for us.
 func (r *repairs) walk(ctx context.Context, n *node) error {
 	var ids []session.ID
+	changes, back := n.changes(), n.doubt.Load()
 	listing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := n.client.Entries(listing, func(e memcache.Entry) error {
@@ -115,22 +119,26 @@ func (r *repairs) walk(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	changes := n.changes()
-	back := changes != r.clean[n]
+	whole := true
 	started, done := time.Now(), 0
 	for len(ids) > 0 {
 		part := ids[:min(walkBatch, len(ids))]
 		ids = ids[len(part):]
-		r.look(ctx, back, part)
+		whole = r.look(ctx, back, part) && whole
 		done += len(part)
 		ahead := time.Duration(done)*time.Second/time.Duration(r.store.opts.RepairRate) - time.Since(started)
 		if err := sleep(ctx, ahead); err != nil {
 			return err
 		}
 	}
-	r.clean[n] = changes
+	if !whole {
+		return errUnread
+	}
+	n.compared(changes)
 	return nil
 }
+
+var errUnread = errors.New("some sessions could not be read")
 
 func ignoreBusy(err error) error {
 	if errors.Is(err, memcache.ErrBusy) {
@@ -140,8 +148,8 @@ func ignoreBusy(err error) error {
 }
 
 // look reads those of some sessions that lack a copy, and all of them if they are
-// those of a node that is back: what it has may be old.
-func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
+// those of a node that is back: what it has may be old. It reports whether it could.
+func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) (whole bool) {
 	s := r.store
 	asked := map[*node][]string{} // what else should have them
 	views := make([]*view, 0, len(ids))
@@ -164,6 +172,7 @@ func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
 			there[h] = items
 		}
 	}
+	whole = true
 	for i, v := range views {
 		missing := false
 		for _, h := range v.holders() {
@@ -178,10 +187,24 @@ func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) {
 		}
 		if missing || back {
 			short, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-			_, _ = s.load(short, of[i]) // what cannot be repaired now is met again
+			if err := s.compare(short, of[i]); errors.Is(err, session.ErrUnavailable) || short.Err() != nil {
+				whole = false
+			}
 			cancel()
 		}
 	}
+	return whole
+}
+
+// compare brings all copies there are of a session into agreement.
+func (s *Store) compare(ctx context.Context, id session.ID) error {
+	v, err := s.view(ctx, id)
+	if err != nil {
+		return err
+	}
+	v.repaired = false // this is what others wait for
+	_, err = s.settle(ctx, v, true)
+	return err
 }
 
 // holders is the nodes that are to have the copies now.

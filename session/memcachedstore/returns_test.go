@@ -4,6 +4,7 @@
 package memcachedstore_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
+	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/memcachedstore"
 )
 
@@ -32,12 +34,20 @@ func startRelayed(t testing.TB, n int) relayed {
 	return r
 }
 
-func (r relayed) url() string {
+func (r relayed) url() string { return "memcached://" + strings.Join(r.addrs(), ",") }
+
+// addrs are the relays': they are what places the sessions.
+func (r relayed) addrs() []string {
 	var a []string
 	for _, x := range r.relays {
 		a = append(a, x.Addr())
 	}
-	return "memcached://" + strings.Join(a, ",")
+	return a
+}
+
+func (r relayed) order(t testing.TB, id session.ID) []int {
+	t.Helper()
+	return orderOf(t, r.addrs(), id)
 }
 
 // A node is cut off in the middle of the life of many sessions, and returns with
@@ -109,6 +119,63 @@ func TestANodeReturnsWithOldData(t *testing.T) {
 // T36: with copies on nodes that answer before a write is acknowledged, the bound
 // is none: whichever node is away when somebody logs out, and whichever dies when
 // that returns, he stays out.
+// TestBothNodesOfASessionReturnWithOldData: they agree on what they had before, and
+// only the third one knows what was acknowledged meanwhile.
+func TestBothNodesOfASessionReturnWithOldData(t *testing.T) {
+	begin := func(t *testing.T, opts *memcachedstore.Options) (relayed, *user, *memcachedstore.Store) {
+		g := startRelayed(t, 3)
+		store := running(t, g.url(), opts)
+		u := &user{t: t, app: server(t, store, nil)}
+		u.sees("/", 1)
+		own := g.relays[g.order(t, u.id())[0]]
+		own.Set(servertest.Fault{Mode: servertest.Cut})
+		u.sees("/", 2) // the third has a copy now
+		own.Restore()
+		eventually(t, "all three have it", func() bool {
+			u.sees("/look", 2)
+			return g.group.newest(t, u.id()) == 3
+		})
+		return g, u, store
+	}
+	cut := func(g relayed, u *user) (away []string) {
+		for _, i := range g.order(u.t, u.id())[:2] {
+			away = append(away, g.relays[i].Addr())
+			g.relays[i].Set(servertest.Fault{Mode: servertest.Cut})
+		}
+		u.sees("/", 3)
+		for _, i := range g.order(u.t, u.id())[:2] {
+			g.relays[i].Restore()
+		}
+		return away
+	}
+	t.Run("who_saw_them_go_asks_the_third", func(t *testing.T) {
+		opts, w := watched()
+		g, u, store := begin(t, opts)
+		old, err := store.Load(t.Context(), u.id())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(w.up) > 0 { // it had been away before
+			<-w.up
+		}
+		w.await(t, w.up, cut(g, u)...)
+		late := old
+		late.Rev = old.Rev.Next()
+		if err := store.Update(t.Context(), u.id(), late, old.Rev); !errors.Is(err, session.ErrConflict) {
+			t.Errorf("a write upon the old data: %v, want ErrConflict", err)
+		}
+		u.sees("/look", 3)
+		u.sees("/", 4)
+	})
+	t.Run("and_so_do_all_soon", func(t *testing.T) {
+		g, u, _ := begin(t, patiently())
+		cut(g, u)
+		other := &user{t: t, app: server(t, open(t, g.url(), patiently()), nil), cookie: u.cookie}
+		every(t, 100*time.Millisecond, "a process that did not see them go has the newest", func() bool { _, n := other.try("/look"); return n == 3 })
+		other.sees("/", 4)
+	})
+}
+
 func TestT36_a_log_out_while_a_node_is_away_is_never_undone(t *testing.T) {
 	for away := range 3 {
 		for dies := range 3 {
@@ -253,7 +320,7 @@ func TestAServerIsKilledUnderWritingUsers(t *testing.T) {
 func TestServersAreRestartedOneAfterAnother(t *testing.T) {
 	const users = 30
 	g := startGroup(t, 3)
-	store := running(t, g.url(), &memcachedstore.Options{Poll: 100 * time.Millisecond, NodeTimeout: patient})
+	store := running(t, g.url(), &memcachedstore.Options{Poll: 100 * time.Millisecond, NodeTimeout: patient, ConnectTimeout: patient})
 	app := server(t, store, nil)
 	var all []*user
 	for range users {
@@ -266,7 +333,7 @@ func TestServersAreRestartedOneAfterAnother(t *testing.T) {
 		// Ready for the next one: every session has both copies again.
 		for _, u := range all {
 			order, key := g.order(t, u.id()), prefix+u.id().Key()
-			eventually(t, "a session has its copies again", func() bool { return g.has(t, order[0], key) && g.has(t, order[1], key) })
+			every(t, 100*time.Millisecond, "a session has its copies again", func() bool { return g.has(t, order[0], key) && g.has(t, order[1], key) })
 		}
 		for _, u := range all {
 			u.sees("/", i+2)

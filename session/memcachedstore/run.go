@@ -98,6 +98,7 @@ func (n *node) sawProcess(pid, uptime string) {
 	defer n.mu.Unlock()
 	if n.pid != "" && (n.pid != pid || up < n.uptime) {
 		n.downs++
+		n.doubt.Store(true)
 	}
 	n.pid, n.uptime = pid, up
 }

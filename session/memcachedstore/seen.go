@@ -29,6 +29,7 @@ type sight struct {
 	best   entry // without the body
 	nodes  []*node
 	cas    []uint64 // of the first nodes
+	downs  []uint64 // how often they had gone down
 	wait   time.Duration
 }
 
@@ -37,7 +38,7 @@ func (s *seen) keep(id session.ID, v *view, best *entry) uint64 {
 	if len(v.slots) < v.copies {
 		return 0
 	}
-	x := &sight{number: s.next.Add(1), id: id, key: v.key, best: *best, nodes: make([]*node, len(v.slots)), cas: make([]uint64, v.copies), wait: v.wait}
+	x := &sight{number: s.next.Add(1), id: id, key: v.key, best: *best, nodes: make([]*node, len(v.slots)), cas: make([]uint64, v.copies), downs: make([]uint64, v.copies), wait: v.wait}
 	x.best.body = nil
 	for i := range v.slots {
 		x.nodes[i] = v.slots[i].node
@@ -46,6 +47,7 @@ func (s *seen) keep(id session.ID, v *view, best *entry) uint64 {
 				return 0
 			}
 			x.cas[i] = v.slots[i].cas
+			x.downs[i] = v.slots[i].downs
 		}
 	}
 	s.ring[x.number%seenSize].Store(x)
@@ -62,8 +64,8 @@ func (s *seen) recall(id session.ID, number uint64, rev session.Rev) *view {
 	for i, n := range x.nodes {
 		v.slots[i].node = n
 		if i < len(x.cas) {
-			if _, up := n.blinks(); !up {
-				return nil
+			if downs, up := n.blinks(); !up || downs != x.downs[i] {
+				return nil // it may have missed a write
 			}
 			v.slots[i].said, v.slots[i].cas, v.slots[i].e = hit, x.cas[i], x.best
 		}

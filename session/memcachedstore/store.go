@@ -32,7 +32,7 @@ func (s *Store) load(ctx context.Context, id session.ID) (session.Record, error)
 	if err != nil {
 		return session.Record{}, err
 	}
-	best, err := s.settle(ctx, v)
+	best, err := s.settle(ctx, v, false)
 	if err != nil {
 		return session.Record{}, err
 	}

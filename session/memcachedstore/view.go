@@ -31,6 +31,8 @@ type slot struct {
 	cas  uint64 // of hit and damaged
 	e    entry  // of hit
 	err  error  // of damaged and silent
+	// downs is how often the node had gone down when it was asked.
+	downs uint64
 }
 
 // view is what the nodes of a session said when they were asked. The first copies
@@ -40,6 +42,8 @@ type view struct {
 	copies int
 	slots  []slot        // in the order of the session, as many as a copy may be on
 	wait   time.Duration // for a node, at most
+	// repaired: what nodes that were away have is being compared with the others.
+	repaired bool
 	// assumed: nobody was asked, because the session is most likely new.
 	assumed bool
 }
@@ -65,6 +69,7 @@ func (v *view) ask(ctx context.Context, i int) {
 	short, cancel := v.patience(ctx)
 	defer cancel()
 	s := &v.slots[i]
+	s.downs, _ = s.node.blinks()
 	item, err := s.node.client.Get(short, v.key)
 	for range mostConnections { // one that was lost says little about the node
 		if !errors.Is(err, memcache.ErrUnavailable) || short.Err() != nil {
@@ -88,12 +93,12 @@ func (v *view) ask(ctx context.Context, i int) {
 
 // gather asks the nodes: the first copies of those that are up, at the same time,
 // and further ones in the place of those that fail. If these do not all say the
-// same, or all is set, it asks every node a copy may be on.
+// same, were all away, or all is set, it asks every node a copy may be on.
 func (v *view) gather(ctx context.Context, all bool) {
 	if !all {
 		v.askUntil(ctx, v.copies)
 	}
-	if all || !v.agreed() {
+	if all || !v.agreed() || !v.witnessed() {
 		v.askUntil(ctx, len(v.slots))
 	}
 }
@@ -151,20 +156,37 @@ func (v *view) answered() int {
 	return n
 }
 
+// witnessed reports whether a node answered that has not been away. Those that were
+// may agree on what they had before, while another one took what came since.
+func (v *view) witnessed() bool {
+	for i := range v.slots {
+		s := &v.slots[i]
+		if s.said != unasked && s.said != silent && !s.node.doubt.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // agreed reports whether the nodes that are to hold the copies do, and say the same.
 func (v *view) agreed() bool {
-	first := -1
+	for i := range v.slots {
+		if s := &v.slots[i]; s.said != silent {
+			return v.agreedOn(&s.e)
+		}
+	}
+	return false
+}
+
+// agreedOn reports whether the nodes that are to hold the copies hold this one.
+func (v *view) agreedOn(e *entry) bool {
 	n := 0
 	for i := range v.slots {
 		s := &v.slots[i]
 		switch {
 		case s.said == silent:
 			continue
-		case s.said != hit:
-			return false
-		case first < 0:
-			first = i
-		case !s.e.same(&v.slots[first].e):
+		case s.said != hit || !s.e.same(e):
 			return false
 		}
 		if n++; n == v.copies {
@@ -220,23 +242,33 @@ func (v *view) count(e *entry) int {
 	return n
 }
 
+// doubtful says who may have a session that is nowhere else: one that is silent while
+// all that answer were away; nil: nobody.
+func (v *view) doubtful() error {
+	if v.repaired && !v.witnessed() {
+		return v.errs()
+	}
+	return nil
+}
+
 // known reports whether a session that no node has shown does not exist: so many
 // nodes answered that one of them would have it. The error says who did not.
 func (v *view) known(reads int) error {
-	silentOnes := 0
-	var errs []error
-	answered := v.answered()
-	for i := range v.slots {
-		s := &v.slots[i]
-		if s.said == silent {
-			silentOnes++
-			errs = append(errs, s.err)
-		}
-	}
-	if silentOnes >= v.copies || answered < reads {
-		return errors.Join(errs...)
+	if v.away() >= v.copies || v.answered() < reads {
+		return v.errs()
 	}
 	return nil
+}
+
+// away is how many nodes are silent.
+func (v *view) away() int {
+	n := 0
+	for i := range v.slots {
+		if v.slots[i].said == silent {
+			n++
+		}
+	}
+	return n
 }
 
 // trouble is why a session cannot be used although its nodes answered.
