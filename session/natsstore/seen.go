@@ -34,11 +34,22 @@ func (s *sightings) slot(id session.ID) *atomic.Pointer[sighting] {
 }
 
 func (s *sightings) add(id session.ID, rec *session.Record, seq uint64) {
-	s.slot(id).Store(&sighting{id: id, rev: rec.Rev, seq: seq, expires: rec.Expires})
+	s.keep(&sighting{id: id, rev: rec.Rev, seq: seq, expires: rec.Expires})
 }
 
 func (s *sightings) addGone(id session.ID, seq uint64) {
-	s.slot(id).Store(&sighting{id: id, seq: seq, gone: true})
+	s.keep(&sighting{id: id, seq: seq, gone: true})
+}
+
+// keep never takes a sighting back: an answer that was long on its way may be older
+// than what was seen meanwhile, and then followers might show that.
+func (s *sightings) keep(e *sighting) {
+	for slot := s.slot(e.id); ; {
+		old := slot.Load()
+		if old != nil && old.id == e.id && old.seq > e.seq || slot.CompareAndSwap(old, e) {
+			return
+		}
+	}
 }
 
 // of returns what was last seen of id; nil: nothing, or it is forgotten.
