@@ -146,6 +146,13 @@ func TestCluster(t *testing.T) {
 			return tenant{shared, fmt.Sprintf("tenant%d-", n.Add(1))}
 		})
 	})
+	t.Run("a_follower_shows_no_less_than_was_seen", func(t *testing.T) {
+		testFollower(t, open(t, dial(t, c.urls(0)), &replicated))
+	})
+	t.Run("leaders_of_quiet_buckets_are_heard", func(t *testing.T) {
+		t.Parallel()
+		testHears(t, open(t, dial(t, c.urls(1)), &replicated))
+	})
 	t.Run("owners_and_leases_are_the_leaders_alone", func(t *testing.T) {
 		js, err := jetstream.New(dial(t, c.urls(0)))
 		if err != nil {
@@ -153,6 +160,9 @@ func TestCluster(t *testing.T) {
 		}
 		for name, direct := range map[string]bool{"KV_belay-0": true, "KV_belay-1": true, "KV_belay-owners0": false, "KV_belay-owners1": false} {
 			st, err := js.Stream(t.Context(), name)
+			for errors.Is(err, jetstream.ErrStreamNotFound) && t.Context().Err() == nil { // by a peer that lags behind
+				st, err = js.Stream(t.Context(), name)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,6 +171,53 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A follower may lag, and does not know that it does: who asks it remembers.
+func testFollower(t *testing.T, s *natsstore.Store) {
+	ctx, known, gone, unknown := t.Context(), newID(201), newID(202), newID(203)
+	rec := record(time.Hour)
+	if err := errors.Join(s.Create(ctx, known, rec), s.Create(ctx, gone, rec)); err != nil {
+		t.Fatal(err)
+	}
+	for { // it has heard of it
+		if found, err := s.FollowerSays(ctx, known); found && err == nil {
+			break
+		} else if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Saw(gone, rec, 1, true)
+	if found, err := s.FollowerSays(ctx, gone); found || err != nil {
+		t.Errorf("what was deleted here: found %v, %v; want that it is absent, whatever a follower has", found, err)
+	}
+	s.Saw(known, rec, 1<<40, false)
+	if _, err := s.FollowerSays(ctx, known); err == nil {
+		t.Error("a follower showed less than was seen here")
+	}
+	if found, err := s.FollowerSays(ctx, unknown); err == nil {
+		t.Errorf("a session that a follower does not know: found %v and no error: absent, and it may only lag", found)
+	}
+}
+
+// Run hears the leaders of buckets that nobody uses.
+func testHears(t *testing.T, s *natsstore.Store) {
+	s.Unheard()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); !s.Heard(); <-tick.C {
+		if time.Now().After(end) {
+			t.Error("a leader was not asked")
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // tenant makes room for many tests in one store: each has owners of its own.

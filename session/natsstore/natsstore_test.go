@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -174,6 +175,8 @@ func TestNumberOfBucketsIsTheServers(t *testing.T) {
 	}
 }
 
+// Whoever finds a stream that would lose sessions, or that another program made, says
+// which, and what is wrong with it.
 func TestForeignStreamIsRefused(t *testing.T) {
 	url, _ := serve(t, t.TempDir(), nil)
 	nc := dial(t, url)
@@ -181,11 +184,74 @@ func TestForeignStreamIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "theirs-0", History: 5}); err != nil {
+	for name, tt := range map[string]struct {
+		change func(c *jetstream.StreamConfig)
+		want   string
+	}{
+		"history":  {func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, "history 1"},
+		"no-ttl":   {func(c *jetstream.StreamConfig) { c.AllowMsgTTL, c.SubjectDeleteMarkerTTL = false, 0 }, "message TTL"},
+		"rollup":   {func(c *jetstream.StreamConfig) { c.AllowRollup, c.SubjectDeleteMarkerTTL = false, 0 }, "rollup"},
+		"discards": {func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "may drop live sessions"},
+		"ages":     {func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "may drop live sessions"},
+		"not-ours": {func(c *jetstream.StreamConfig) { c.Metadata = nil }, "not made by natsstore"},
+		"odd":      {func(c *jetstream.StreamConfig) { c.Metadata["belay.buckets"] = "65" }, "not made by natsstore"},
+		"none":     {func(c *jetstream.StreamConfig) { c.Metadata["belay.buckets"] = "0" }, "not made by natsstore"},
+		"good":     {func(*jetstream.StreamConfig) {}, ""},
+	} {
+		cfg := jetstream.StreamConfig{
+			Name: "KV_" + name + "-0", Subjects: []string{"$KV." + name + "-0.>"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew,
+			AllowMsgTTL: true, AllowRollup: true, SubjectDeleteMarkerTTL: time.Minute, Metadata: map[string]string{"belay.buckets": "1"},
+		}
+		tt.change(&cfg)
+		if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, err := natsstore.Open(t.Context(), nc, &natsstore.Options{Name: name})
+		if tt.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), cfg.Name) || errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%s: got %v, want %q and the stream", name, err, tt.want)
+		}
+	}
+}
+
+// A server that is not set up, or not there, is named together with what to do.
+func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
+	short := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	plain, err := server.NewServer(&server.Options{ServerName: "plain", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := natsstore.Open(t.Context(), nc, &natsstore.Options{Name: "theirs"}); err == nil {
-		t.Error("a bucket with history 5 and no TTL was taken")
+	plain.Start()
+	t.Cleanup(func() {
+		plain.Shutdown()
+		plain.WaitForShutdown()
+	})
+	if !plain.ReadyForConnections(30 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	_, err = natsstore.Open(short(), dial(t, plain.ClientURL()), nil)
+	if !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "plain") || !strings.Contains(err.Error(), "JetStream on") {
+		t.Errorf("a server without JetStream: %v", err)
+	}
+	addr := freeAddrs(t, 1)[0]
+	nc := dial(t, "nats://me:secret@"+addr, nats.RetryOnFailedConnect(true))
+	_, err = natsstore.Open(short(), nc, nil)
+	if !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "no server answers at nats://"+addr) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a server that is not there: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := natsstore.Dial(ended, plain.ClientURL()); !errors.Is(err, context.Canceled) {
+		t.Errorf("dial with an ended context: %v", err)
 	}
 }
 
