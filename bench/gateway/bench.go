@@ -82,6 +82,9 @@ func (b *bench) run(ctx context.Context) error {
 				continue
 			}
 			for _, p := range b.proxies {
+				if c.tls && p.tls == "" {
+					continue
+				}
 				length := b.length
 				if round == 0 {
 					length = time.Second // warms up
@@ -210,6 +213,10 @@ func (b *bench) print(idle float64) {
 	for _, p := range b.proxies {
 		fmt.Printf("%-9s", p.name)
 		for _, c := range cases {
+			if len(b.results[p.name+" "+c.name]) == 0 {
+				fmt.Printf(" %26s", "–")
+				continue
+			}
 			fmt.Printf(" %26s", fmt.Sprintf("%.1f / %.1f / %.0f",
 				b.median(p.name, c.name, func(r result) float64 { return r.cpu }),
 				b.median(p.name, c.name, func(r result) float64 { return r.p99 }),
@@ -229,7 +236,7 @@ func (b *bench) print(idle float64) {
 			fmt.Printf("%s_x_haproxy %.2f\n", c.name, v)
 		}
 	}
-	for _, p := range []string{"before", "nginx", "caddy"} {
+	for _, p := range []string{"before", "nginx", "caddy", "floor", "plain"} {
 		for _, c := range cases {
 			if v := b.times(p, c.name); v > 0 {
 				fmt.Printf("%s_%s_x_haproxy %.2f\n", p, c.name, v)

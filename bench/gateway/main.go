@@ -9,6 +9,8 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/belay-ha/belay/bench/internal/peer"
@@ -16,6 +18,10 @@ import (
 
 func main() {
 	peer.App(runApp)
+	if len(os.Args) > 3 && os.Args[1] == floorArg {
+		fmt.Fprintln(os.Stderr, "floor:", runFloor(os.Args[2], os.Args[3:]))
+		os.Exit(1)
+	}
 	b := &bench{}
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each case is measured, in turn; the median counts")
 	flag.DurationVar(&b.length, "length", 4*time.Second, "of one measurement")

@@ -18,9 +18,9 @@ import (
 // proxy is a gateway that runs.
 type proxy struct {
 	name       string
-	plain, tls string // addresses
+	plain, tls string // addresses; tls empty: it has none
 	proc       *peer.Process
-	cookieName string
+	cookieName string // empty: nobody sticks
 	configFile string
 	bin        string
 	admin      string
@@ -48,9 +48,14 @@ func (b *bench) start(ctx context.Context) error {
 	if err := peer.Certificate(b.dir, "bench"); err != nil {
 		return err
 	}
-	for _, name := range []string{"haproxy", "belay", "before", "nginx", "caddy"} {
+	for _, name := range []string{"haproxy", "belay", "before", "nginx", "caddy", "floor", "plain"} {
 		p := &proxy{name: name}
 		switch {
+		case (name == "floor" || name == "plain") && b.only.Wants(name):
+			if err := b.startFloor(ctx, p); err != nil {
+				return err
+			}
+			continue
 		case name == "before":
 			if p.bin = b.before; p.bin == "" {
 				continue
@@ -122,9 +127,31 @@ func (b *bench) startProxy(ctx context.Context, p *proxy) error {
 	return nil
 }
 
+// startFloor runs what the others cannot go below: the least of a proxy behind
+// net/http's server, or that server alone, which is an app server.
+func (b *bench) startFloor(ctx context.Context, p *proxy) error {
+	if p.name == "plain" {
+		p.plain, p.proc = b.apps[0], b.running[0]
+	} else {
+		var err error
+		if p.plain, err = peer.FreeAddr(); err != nil {
+			return err
+		}
+		if p.proc, err = peer.Start(ctx, b.dir, p.name, p.plain, append([]string{b.self, floorArg, p.plain}, b.apps...)...); err != nil {
+			return err
+		}
+		b.running = append(b.running, p.proc)
+	}
+	b.proxies = append(b.proxies, p)
+	return nil
+}
+
 // cookies are what users have who are bound to a server.
 func (b *bench) cookies(ctx context.Context, p *proxy) ([]string, error) {
 	var list []string
+	if p.cookieName == "" { // it binds nobody
+		return []string{"srv=app1"}, nil
+	}
 	for range 8 {
 		resp, err := get(ctx, "http://"+p.plain+"/small")
 		if err != nil {
