@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/internal/wire"
+	"github.com/belay-ha/belay/server/internal/gateway/edge"
 	"github.com/belay-ha/belay/server/internal/gateway/upstream"
 )
 
@@ -203,9 +204,7 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 		}
 		if n > 0 {
 			x.sending()
-			m, werr := x.w.Write(buf[:n])
-			x.bytes += int64(m)
-			if werr != nil {
+			if x.pass(buf[:n], resp.ContentLength) != nil {
 				return errClient
 			}
 		}
@@ -219,6 +218,29 @@ func (x *exchange) copyBody(a *attempt, resp *http.Response) error {
 			return errClient
 		}
 	}
+}
+
+// alone is the length from which net/http's server may not send a body in one piece
+// with its head: it has 4 KiB for both.
+const alone = 2 << 10
+
+// pass gives the client a piece of a body of that length: a whole one together
+// with its head.
+func (x *exchange) pass(p []byte, length int64) error {
+	write := func() error {
+		n, err := x.w.Write(p)
+		x.bytes += int64(n)
+		return err
+	}
+	if x.bytes > 0 || int64(len(p)) != length || length < alone || x.msg.upload != nil {
+		return write()
+	}
+	return edge.Together(x.ctx, func() error {
+		if err := write(); err != nil {
+			return err
+		}
+		return x.rc.Flush()
+	})
 }
 
 // spliceStep is how much the client may take his time for at once.

@@ -143,6 +143,7 @@ type half struct {
 	mu       sync.Mutex
 	cond     *sync.Cond
 	buf      []byte
+	writes   int
 	eof      bool // no more will be written
 	gone     bool // the reader has closed
 	frozenR  bool
@@ -207,6 +208,7 @@ func (c *memConn) Write(p []byte) (int, error) {
 		return 0, syscall.EPIPE
 	}
 	h.buf = append(h.buf, p...)
+	h.writes++
 	h.cond.Broadcast()
 	return len(p), nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -279,6 +280,37 @@ func TestBodyThatStopsIsCutOff(t *testing.T) {
 		}
 		if w.state("app1") != "down" || w.lastLog()["outcome"] != "body_silent" {
 			w.Error(w.state("app1"), w.lastLog())
+		}
+	})
+}
+
+// A body that is here as a whole goes to the client with its head, in one write.
+func TestWholeAnswersAreWrittenAtOnce(t *testing.T) {
+	run(t, 1, func(_ *gateway.Config, apps []*app) {
+		apps[0].handler = func(w http.ResponseWriter, r *http.Request) {
+			n, _ := strconv.Atoi(r.URL.Path[1:])
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer c.Close()
+			io.WriteString(c, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", n, strings.Repeat("x", n)))
+		}
+	}, func(w *world) {
+		for _, n := range []int{0, 1, 2000, 4000, 5000, 10000, 16000} {
+			c, br := w.raw(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", n))
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil {
+				t.Fatal(n, err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || len(body) != n {
+				t.Errorf("%d bytes of %d, %v", len(body), n, err)
+			}
+			if writes := c.(*memConn).in.writes; writes != 1 {
+				t.Errorf("a body of %d bytes took %d writes", n, writes)
+			}
+			c.Close()
 		}
 	})
 }

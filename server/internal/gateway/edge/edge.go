@@ -140,6 +140,7 @@ func (s *Server) server(base context.Context) *http.Server {
 		ErrorLog:                     slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		ConnState:                    s.conns.state,
+		ConnContext:                  withTogether,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the app servers
 	}
 	if srv.ReadHeaderTimeout == 0 {

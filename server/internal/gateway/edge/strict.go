@@ -54,6 +54,7 @@ type strict struct {
 	failed error  // what to say after that
 	busy   bool   // a request is being answered
 
+	held *bytes.Buffer       // what is to be sent at once; nil: everything as it comes
 	told func(reason string) // why the connection comes to nothing
 }
 
@@ -162,7 +163,12 @@ type strictPlain struct{ strict }
 
 // ReadFrom lets the kernel move bytes from one socket to another, which it does
 // only for the connection itself.
-func (c *strictPlain) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+func (c *strictPlain) ReadFrom(r io.Reader) (int64, error) {
+	if c.held != nil {
+		return c.held.ReadFrom(r)
+	}
+	return io.Copy(c.Conn, r)
+}
 
 // WriteTo is for a connection that was taken.
 func (c *strictPlain) WriteTo(w io.Writer) (int64, error) {
