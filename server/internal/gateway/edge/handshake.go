@@ -114,7 +114,7 @@ func (l *handshakes) shake(ctx context.Context, raw net.Conn) (c net.Conn, err e
 	}()
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	conn := tls.Server(raw, l.config)
+	conn := tls.Server(bySocket{raw, direct(raw)}, l.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		var record tls.RecordHeaderError
 		if errors.As(err, &record) && record.Conn != nil && looksLikeHTTP(record.RecordHeader) {
@@ -126,8 +126,17 @@ func (l *handshakes) shake(ctx context.Context, raw net.Conn) (c net.Conn, err e
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		return conn, nil
 	}
-	return &strictTLS{strict{Conn: conn, told: l.failed}, conn}, nil
+	return &strictTLS{strict{Conn: conn, rw: conn, told: l.failed}, conn}, nil
 }
+
+// bySocket is a connection below TLS.
+type bySocket struct {
+	net.Conn
+	rw io.ReadWriter
+}
+
+func (c bySocket) Read(p []byte) (int, error)  { return c.rw.Read(p) }
+func (c bySocket) Write(p []byte) (int, error) { return c.rw.Write(p) }
 
 func looksLikeHTTP(head [5]byte) bool {
 	switch string(head[:]) {

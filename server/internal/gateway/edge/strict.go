@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/belay-ha/belay/internal/framing"
+	"github.com/belay-ha/belay/internal/socket"
 )
 
 // strictly refuses requests that another server might read differently, before
@@ -27,7 +28,19 @@ func (l strictly) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strictPlain{strict{Conn: c, fresh: l.h2c, told: l.failed}}, nil
+	return &strictPlain{strict{Conn: c, rw: direct(c), fresh: l.h2c, told: l.failed}}, nil
+}
+
+// direct is what to read and write by: the socket, if c adds nothing to it.
+func direct(c net.Conn) io.ReadWriter {
+	bare := c
+	if l, ok := c.(*counted); ok {
+		bare = l.Conn
+	}
+	if s := socket.Of(bare); s != nil {
+		return s
+	}
+	return c
 }
 
 // preface is how HTTP/2 without TLS begins.
@@ -44,6 +57,7 @@ const slowHead = "HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain; char
 // reads and every change of its state come one after another from net/http.
 type strict struct {
 	net.Conn
+	rw     io.ReadWriter // Conn, or its socket
 	scan   framing.Scanner
 	fresh  bool   // nothing was read yet, and it may turn out to be HTTP/2
 	same   int    // how much of that has come
@@ -67,7 +81,7 @@ func (c *strict) Read(p []byte) (int, error) {
 	if c.failed != nil {
 		return 0, c.failed
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.rw.Read(p)
 	switch {
 	case c.off:
 		return n, err

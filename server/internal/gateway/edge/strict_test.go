@@ -36,7 +36,7 @@ func TestPrefaceInPieces(t *testing.T) {
 				}
 				client.Close()
 			}()
-			c := &strict{Conn: server, fresh: true, told: func(string) {}}
+			c := &strict{Conn: server, rw: server, fresh: true, told: func(string) {}}
 			var err error
 			for b := make([]byte, 4096); err == nil; {
 				_, err = c.Read(b)

@@ -38,7 +38,7 @@ func Together(ctx context.Context, write func() error) error {
 	err := write()
 	c.held = nil
 	if err == nil && b.Len() > 0 {
-		_, err = c.Conn.Write(b.Bytes())
+		_, err = c.rw.Write(b.Bytes())
 	}
 	b.Reset()
 	heldBuffers.Put(b)
@@ -50,7 +50,7 @@ func (c *strict) Write(p []byte) (int, error) {
 	if c.held != nil {
 		return c.held.Write(p)
 	}
-	return c.Conn.Write(p)
+	return c.rw.Write(p)
 }
 
 // heldBuffers hold nothing between uses.

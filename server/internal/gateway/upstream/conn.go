@@ -13,10 +13,10 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/belay-ha/belay/internal/framing"
+	"github.com/belay-ha/belay/internal/socket"
 )
 
 // Watch is asked what to do when a server has been silent until the moment set
@@ -41,7 +41,8 @@ type Conn struct {
 	hello    string      // what it began with
 	secure   *tls.Config // how it was made confidential; nil: it was not
 	nc       net.Conn
-	raw      syscall.RawConn // of nc; nil: it is no socket
+	sock     *socket.Socket // below nc; nil: it is none
+	rw       io.ReadWriter  // nc, or its socket if there is nothing between
 	br       *bufio.Reader
 	atHand   bool  // reads do not wait
 	failed   error // what a read that did not wait ran into
@@ -57,11 +58,11 @@ type Conn struct {
 }
 
 func newConn(p *Pool, nc net.Conn) *Conn {
-	c := &Conn{pool: p, nc: nc, epoch: time.Now(), head: -1}
+	c := &Conn{pool: p, nc: nc, rw: nc, sock: socket.Of(below(nc)), epoch: time.Now(), head: -1}
 	c.scan.Kind = framing.Answers
 	c.br = bufio.NewReaderSize(connReader{c}, readBuffer)
-	if sc, ok := nc.(syscall.Conn); ok {
-		c.raw, _ = sc.SyscallConn()
+	if c.sock != nil && below(nc) == nc {
+		c.rw = c.sock
 	}
 	return c
 }
@@ -92,39 +93,16 @@ func (c *Conn) Pending() bool { return c.br.Buffered() > 0 }
 // AtHand reports whether a read would not have to wait: it also asks the kernel,
 // where it can.
 func (c *Conn) AtHand() bool {
-	if c.Pending() || c.raw == nil || c.over {
+	if c.Pending() || c.rw != c.sock || c.over {
 		return c.Pending()
 	}
 	c.atHand = true
 	_, err := c.br.Peek(1)
 	c.atHand = false
-	if err != nil && err != errNothing {
+	if err != nil && err != socket.ErrNothing {
 		c.failed = err // for the next read
 	}
 	return err == nil
-}
-
-// errNothing says that a read would have to wait.
-var errNothing = errors.New("upstream: nothing is at hand")
-
-// readAtHand reads what the kernel has.
-func (c *Conn) readAtHand(p []byte) (n int, err error) {
-	rerr := c.raw.Read(func(fd uintptr) bool {
-		for {
-			if n, err = syscall.Read(int(fd), p); err != syscall.EINTR {
-				return true
-			}
-		}
-	})
-	switch {
-	case rerr != nil, err == syscall.EAGAIN:
-		return 0, errNothing
-	case err != nil:
-		return 0, os.NewSyscallError("read", err)
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
 }
 
 // Close hangs up.
@@ -200,9 +178,9 @@ func (r connReader) Read(p []byte) (int, error) {
 		var n int
 		var err error
 		if c.atHand {
-			n, err = c.readAtHand(p)
+			n, err = c.sock.ReadNow(p)
 		} else {
-			n, err = c.nc.Read(p)
+			n, err = c.rw.Read(p)
 		}
 		if n > 0 {
 			c.heard = true

@@ -60,7 +60,7 @@ func (p *Pool) Get(ctx context.Context, hello string) (*Conn, error) {
 		if c == nil {
 			return p.Open(ctx, hello)
 		}
-		if time.Since(c.released) < idleTimeout && quiet(c.nc) {
+		if time.Since(c.released) < idleTimeout && c.quiet() {
 			c.Reused, c.heard = true, false
 			return c, nil
 		}

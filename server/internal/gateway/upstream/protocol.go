@@ -14,7 +14,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/belay-ha/belay/internal/socket"
 )
 
 // Protocol is what servers speak.
@@ -176,7 +179,7 @@ func (s *Stream) got(i httptrace.GotConnInfo) {
 	s.mu.Lock()
 	s.conn, s.began = c, c.n.Load()
 	s.mu.Unlock()
-	if i.Reused && ended(c.Conn) {
+	if sc, ok := c.Conn.(syscall.Conn); ok && i.Reused && ended(socket.Below(sc)) {
 		c.Close()
 	}
 }

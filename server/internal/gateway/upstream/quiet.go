@@ -8,35 +8,28 @@ import (
 	"errors"
 	"net"
 	"os"
-	"syscall"
 	"time"
+
+	"github.com/belay-ha/belay/internal/socket"
 )
 
 // quiet reports whether an idle connection is open and has nothing to read. A
 // server that died or hung up is noticed here, before anything is written to it,
 // so that any request can still go elsewhere.
-func quiet(nc net.Conn) bool {
-	if c, ok := nc.(*tls.Conn); ok {
-		// Bytes below TLS may be a farewell: then a new connection costs less
-		// than finding out.
-		nc = c.NetConn()
+func (c *Conn) quiet() bool {
+	if c.sock != nil {
+		return c.sock.Look() == socket.ErrNothing
 	}
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return quietByDeadline(nc)
+	return quietByDeadline(below(c.nc))
+}
+
+// below is what carries a connection. Bytes below TLS may be a farewell: then a
+// new connection costs less than finding out.
+func below(nc net.Conn) net.Conn {
+	if t, ok := nc.(*tls.Conn); ok {
+		return t.NetConn()
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	good := false
-	// Control, not Read: that would look at the read deadline of the exchange before.
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		good = err == syscall.EAGAIN
-	})
-	return err == nil && good
+	return nc
 }
 
 // quietByDeadline does the same for connections that are not sockets.
@@ -49,21 +42,11 @@ func quietByDeadline(nc net.Conn) bool {
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && nc.SetReadDeadline(time.Time{}) == nil
 }
 
-// ended reports whether the other side of a socket has closed or reset it.
-func ended(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+// ended reports whether a socket is closed, here or on the other side.
+func ended(s *socket.Socket) bool {
+	if s == nil {
 		return true
 	}
-	over := false
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		over = err == nil && n == 0 || err != nil && err != syscall.EAGAIN
-	})
-	return err != nil || over
+	err := s.Look()
+	return err != nil && err != socket.ErrNothing
 }

@@ -28,7 +28,7 @@ func (c *Conn) Send(head, body []byte, limit time.Time) (sent bool, err error) {
 	var n int64
 	if len(body) == 0 {
 		var m int
-		m, err = c.nc.Write(head)
+		m, err = c.rw.Write(head)
 		n = int64(m)
 	} else {
 		n, err = (&net.Buffers{head, body}).WriteTo(c.nc)
@@ -159,7 +159,7 @@ func (u *Upload) send(c *Conn) error {
 			} else {
 				out = append(out, buf[:n]...)
 			}
-			if _, err := c.nc.Write(out); err != nil {
+			if _, err := c.rw.Write(out); err != nil {
 				return fmt.Errorf("%w: write: %w", ErrBroken, err)
 			}
 		}
@@ -182,7 +182,7 @@ func (u *Upload) send(c *Conn) error {
 			out = append(append(append(append(out, name...), ": "...), v...), "\r\n"...)
 		}
 	}
-	if _, err := c.nc.Write(append(out, "\r\n"...)); err != nil {
+	if _, err := c.rw.Write(append(out, "\r\n"...)); err != nil {
 		return fmt.Errorf("%w: write: %w", ErrBroken, err)
 	}
 	return nil

@@ -49,7 +49,7 @@ func (c *Conn) Splice(w interface {
 		case err == nil:
 			return written, true, io.ErrUnexpectedEOF
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return written, ended(c.nc), err
+			return written, ended(c.sock), err
 		case time.Now().UnixNano() < c.wakeAt.Load():
 			return written, false, err // it was the client who took nothing any more
 		default:
