@@ -38,7 +38,13 @@ func TestSpansAreDelivered(t *testing.T) {
 	span.End()
 	parent.End()
 	end()
-	head, body, _ := strings.Cut(<-got, "\n")
+	var request string
+	select {
+	case request = <-got:
+	default:
+		t.Fatal("the end did not wait until the spans were there")
+	}
+	head, body, _ := strings.Cut(request, "\n")
 	if head != "POST /v1/traces application/json" {
 		t.Error(head)
 	}

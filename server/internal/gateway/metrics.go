@@ -140,6 +140,13 @@ func (m *metrics) dns(pool, name string, ok bool) {
 	m.discovered.WithLabelValues(pool, name).Set(v)
 }
 
+// forgetName drops the series of a name that nobody looks up any more.
+func (m *metrics) forgetName(pool, name string) {
+	if m != nil {
+		m.discovered.DeleteLabelValues(pool, name)
+	}
+}
+
 // forget drops the series of a server that is gone. What it still answers counts
 // nowhere.
 func (m *metrics) forget(pool, server string) {

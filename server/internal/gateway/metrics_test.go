@@ -125,12 +125,25 @@ func TestWhatComesToNothingIsCounted(t *testing.T) {
 				w.Errorf("%s is %v, want %v", name, m[name], want)
 			}
 		}
+		up := func() (float64, bool) {
+			v, ok := gathered(w, r)["dns_up{name=app.test:80,pool=shop}"]
+			return v, ok
+		}
+		if got, _ := up(); got != 1 {
+			w.Error("before anything went wrong:", got)
+		}
 		for want, err := range []error{errors.New("no such host"), nil} {
 			dns.set(err, "192.0.2.1")
 			time.Sleep(15 * time.Second)
-			if got, ok := gathered(w, r)["dns_up{name=app.test:80,pool=shop}"]; !ok || got != float64(want) {
-				w.Error("the name is up:", gathered(w, r))
+			if got, ok := up(); !ok || got != float64(want) {
+				w.Error("the name is up:", got, ok)
 			}
+		}
+		if err := w.g.Reload(w.Context(), config("app1")); err != nil {
+			w.Fatal(err)
+		}
+		if _, ok := up(); ok {
+			w.Error("a name that nobody looks up has a series")
 		}
 	})
 }

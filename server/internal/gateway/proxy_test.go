@@ -262,6 +262,34 @@ func TestEventsArriveAsTheyAreSent(t *testing.T) {
 	})
 }
 
+// A body that is quiet for long is asked about less and less often.
+func TestPausesBetweenQuestionsGrow(t *testing.T) {
+	one(t, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.(http.Flusher).Flush()
+		time.Sleep(20 * time.Second)
+	}, func(w *world) {
+		a := w.apps[0]
+		start := time.Now()
+		w.get("/").want(w, 200, "", 20*time.Second)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		var got []time.Duration
+		for _, at := range a.asked {
+			if since := at.Sub(start); since > 0 { // before, it found out that there is the library
+				got = append(got, since)
+			}
+		}
+		var want []time.Duration
+		for at, pause := time.Duration(0), 300*time.Millisecond; at+pause < 20*time.Second; pause = min(2*pause, 3*time.Second) {
+			at += pause
+			want = append(want, at)
+		}
+		if got = slices.Compact(got); !slices.Equal(got, want) { // asked, and then renewed
+			w.Errorf("asked after %v, want %v", got, want)
+		}
+	})
+}
+
 func TestBodyThatStopsIsCutOff(t *testing.T) {
 	stop := make(chan *world, 1)
 	either(t, func(rw http.ResponseWriter, _ *http.Request) {

@@ -95,6 +95,7 @@ func (g *Gateway) follow(ctx context.Context, cfg *Config) {
 		if !slices.Contains(list, src) {
 			w.stop()
 			delete(s.known, src)
+			g.metrics.forgetName(src.pool, src.name())
 		}
 	}
 	for gone := range s.gone {
@@ -115,8 +116,10 @@ func (g *Gateway) follow(ctx context.Context, cfg *Config) {
 		wg.Go(func() {
 			lctx, cancel := context.WithTimeout(ctx, src.settings.Timeout)
 			defer cancel()
-			w.targets, _ = watch.Look(lctx) // the watch will tell of an error
+			var err error // the watch will tell of it
+			w.targets, err = watch.Look(lctx)
 			watch.Last = w.targets
+			g.metrics.dns(src.pool, src.name(), err == nil)
 		})
 		watch.Found = func(targets []discover.Target) { g.found(src, w, targets) }
 		watch.Failed = func(err error) { g.dnsFailed(src, err) }

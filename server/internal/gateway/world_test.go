@@ -50,6 +50,7 @@ type app struct {
 	attempts  map[uint64]wire.Attempt
 	requests  []string // method and path of those that ran
 	committed []string // and of those that took effect
+	asked     []time.Time
 }
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -129,6 +130,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *app) renew(p wire.Probe) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.asked = append(a.asked, time.Now())
 	if p.Deadline.IsZero() || time.Now().After(p.Deadline) {
 		return
 	}
