@@ -189,9 +189,9 @@ func (x *exchange) connect(b *backend, fresh bool) (*upstream.Conn, error) {
 // send writes the request and waits for the head of the answer; interim answers
 // go to the client at once. sent is false if no byte can have reached the server.
 func (x *exchange) send(a *attempt) (resp *http.Response, sent bool, err error) {
-	head := x.msg.head[:len(x.msg.head):len(x.msg.head)]
+	head := x.msg.head // what follows goes into spare room: one attempt at a time
 	if a.fenced {
-		head = field(x.msg.head, wire.HeaderAttempt, a.header()) // into spare room: one attempt at a time
+		head = field(head, wire.HeaderAttempt, a.header())
 	}
 	head = append(head, "\r\n"...)
 	sent, err = a.conn.Send(head, x.msg.body, a.deadline)
