@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/belay-ha/belay/server"
@@ -47,6 +48,8 @@ reopens the access log, USR2 lets a new process of the program take over.`,
 			if err != nil {
 				return err
 			}
+			rest := spare()
+			defer runtime.KeepAlive(rest)
 			stop := obey(cmd.Context(), s, log)
 			defer stop()
 			return s.Run(cmd.Context())
