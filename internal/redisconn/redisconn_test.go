@@ -46,29 +46,6 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-func TestRefusedWriteWaitsForAMaster(t *testing.T) {
-	r := servertest.StartRedis(t)
-	c := open(t, r.URL())
-	// A replica of nobody: refuses writes, and answers reads.
-	if got := r.Command("REPLICAOF 127.0.0.1 1"); got != "+OK" {
-		t.Fatal(got)
-	}
-	if err := c.Do(within(t, 200*time.Millisecond), set("1")).Err(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "READONLY") {
-		t.Errorf("write to a replica: got %v, want the deadline and READONLY", err)
-	}
-	done := make(chan redisconn.Result, 1)
-	go func() { done <- c.Do(within(t, 20*time.Second), set("2")) }()
-	if got := r.Command("REPLICAOF NO ONE"); got != "+OK" {
-		t.Fatal(got)
-	}
-	if res := <-done; res.Err() != nil || res.Repeated {
-		t.Errorf("write that waited for the promotion: %v, repeated %v; a refused write was not carried out", res.Err(), res.Repeated)
-	}
-	if v, err := c.Do(t.Context(), get).ToString(); err != nil || v != "2" {
-		t.Errorf("got %q, %v", v, err)
-	}
-}
-
 func TestRestartedServerIsFoundAgain(t *testing.T) {
 	r := servertest.StartRedis(t)
 	c := open(t, r.URL())

@@ -314,6 +314,25 @@ func TestLostAnswerOfWhatWasNotWrittenIsAConflict(t *testing.T) {
 	p.mustHaveLost(t)
 }
 
+// A call that was refused a connection was never sent: so a conflict is no riddle.
+func TestWhatWasNeverSentIsAConflict(t *testing.T) {
+	r := servertest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := open(t, r.URL(), nil)
+	id, rec := newID(1), record(time.Hour)
+	if err := errors.Join(s.Create(t.Context(), id, rec), s.Update(t.Context(), id, next(rec, "theirs"), rec.Rev)); err != nil {
+		t.Fatal(err)
+	}
+	r.Kill()
+	_ = s.Ping(within(t, 200*time.Millisecond)) // the old connection is known to be dead
+	done := make(chan error, 1)
+	go func() { done <- s.Update(within(t, 30*time.Second), id, next(rec, "mine"), rec.Rev) }()
+	_ = s.Ping(within(t, 200*time.Millisecond))
+	r.Restart()
+	if err := <-done; !errors.Is(err, session.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+}
+
 // The caller's clock does not count: he may be behind, or have been frozen since
 // he looked at it.
 func TestDeadlineOfAPatchIsComparedWithTheServersClock(t *testing.T) {
