@@ -88,6 +88,23 @@ func badPostgres(t *testing.T, p servertest.Postgres, e engine) {
 	}
 }
 
+// pingSays: a store that was open already is not well either.
+func pingSays(t *testing.T, s *sqlstore.Store, want ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := s.Ping(ctx)
+	if !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("ping: got %v, want ErrUnavailable", err)
+		return
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("ping: no %q in: %v", w, err)
+		}
+	}
+}
+
 // tooOld says so whatever the version.
 func tooOld(db *sqlstore.Database) *sqlstore.Database {
 	d := *db.Dialect
@@ -136,8 +153,10 @@ func badMariaDB(t *testing.T, m servertest.MariaDB, e engine) {
 		run(t, e.root, "SET GLOBAL max_allowed_packet = 16777216") // back, and too little for what is allowed here
 	})
 	t.Run("read_only", func(t *testing.T) {
+		s := open(t, at("app:s3cret", m.Addr(), "belay"), &sqlstore.Options{Prefix: prefix()})
 		run(t, e.root, "SET GLOBAL read_only = 1")
 		defer run(t, e.root, "SET GLOBAL read_only = 0")
+		pingSays(t, s, m.Addr(), "read_only is 1")
 		refused(t, at("app:s3cret", m.Addr(), "belay"), nil, "read_only is 1")
 	})
 	if _, err := mysql.Open("app:s3cret@tcp(host:1", nil); err == nil || strings.Contains(err.Error(), "s3cret") {

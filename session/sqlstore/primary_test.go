@@ -95,7 +95,12 @@ func TestReplacedPrimaryIsLeftAlone(t *testing.T) {
 	p.primary.Freeze()
 	p.standby.Promote()
 	second := next(rec, "2")
-	eventually(t, "written to the new primary", func() error { return awake.Update(t.Context(), id, second, rec.Rev) })
+	// One call is enough: it does not wait for the silent one until its own end.
+	patient, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := awake.Update(patient, id, second, rec.Rev); err != nil {
+		t.Errorf("the primary is silent, and another one was promoted: %v", err)
+	}
 	p.primary.Thaw()
 	// It takes the write, and would answer when its standby has it, which is never.
 	var acked session.ID
@@ -118,6 +123,14 @@ func TestReplacedPrimaryIsLeftAlone(t *testing.T) {
 	}
 	if name, _ := late.Primary(t.Context()); name != p.standby.Addr() {
 		t.Errorf("the late one writes to %s, want %s", name, p.standby.Addr())
+	}
+	// The replaced one is left alone also while the new one is away.
+	p.standby.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := late.Create(ctx, newID(), record(time.Hour)); !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "it was replaced") ||
+		!strings.Contains(err.Error(), p.primary.Addr()) {
+		t.Errorf("got %v, want ErrUnavailable that says which one was replaced", err)
 	}
 }
 
