@@ -59,6 +59,7 @@ func (b BestEffort) Run(t *testing.T) {
 	})
 	for _, k := range b.checks() {
 		t.Run(k.name, func(t *testing.T) {
+			t.Parallel() // each has a group of its own, and mostly waits
 			if err := k.run(t.Context(), b.group(b.Open(t))); err != nil {
 				t.Error(err)
 			}
