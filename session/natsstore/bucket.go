@@ -29,6 +29,7 @@ type bucket struct {
 	stream string                           // its name
 	prefix string                           // of subjects
 	handle atomic.Pointer[jetstream.Stream] // another one with each connection
+	direct bool                             // any server that has it answers reads
 	// followers, or nil: its reads are answered by the leader alone.
 	followers *followers
 }
@@ -137,7 +138,8 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 		return nil, err
 	}
 	// An operator may have changed what is his to change, but not these.
-	switch has := stream.CachedInfo().Config; {
+	has := stream.CachedInfo().Config
+	switch {
 	case has.MaxMsgsPerSubject != 1 || !has.AllowMsgTTL || !has.AllowRollup:
 		err = misfit("stream %s lacks history 1, message TTL or rollup: give Options another Name", cfg.Name)
 	case has.Replicas > 1 && has.AllowDirect && kind == ofOwners:
@@ -148,9 +150,9 @@ func openBucket(ctx context.Context, js jetstream.JetStream, o *Options, kind st
 	if err != nil {
 		return nil, err
 	}
-	b := &bucket{stream: cfg.Name, prefix: strings.TrimSuffix(cfg.Subjects[0], ">")}
+	b := &bucket{stream: cfg.Name, prefix: strings.TrimSuffix(cfg.Subjects[0], ">"), direct: has.AllowDirect}
 	b.handle.Store(&stream)
-	if has := stream.CachedInfo().Config; has.Replicas > 1 && has.AllowDirect {
+	if has.Replicas > 1 && b.direct {
 		b.followers = &followers{}
 		b.followers.hear()
 	}

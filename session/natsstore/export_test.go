@@ -25,7 +25,11 @@ func (s *Store) Saw(id session.ID, rec session.Record, seq uint64, gone bool) {
 // FollowerSays is what a follower answers about a session, which need not be true.
 func (s *Store) FollowerSays(ctx context.Context, id session.ID) (found bool, err error) {
 	b, subject := s.bucketOf(id)
-	msg, err := s.lastOfFollower(ctx, b, subject, id)
+	l, err := s.usable(ctx)
+	if err != nil {
+		return false, err
+	}
+	msg, err := s.lastOfFollower(ctx, l, b, subject, id)
 	return msg != nil, err
 }
 

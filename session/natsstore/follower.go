@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -61,15 +62,36 @@ func (f *followers) patience() time.Duration {
 func (l *link) lastOfLeader(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
 	var msg *jetstream.RawStreamMsg
 	var err error
-	if b.followers == nil { // the client asks the leader by itself
-		msg, err = b.of().GetLastMsgForSubject(ctx, subject)
-	} else if msg, err = l.getFromLeader(ctx, b, subject); err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+	if b.direct && b.followers == nil { // there is nobody else
+		msg, err = l.getFromAny(ctx, b, subject)
+	} else if msg, err = l.getFromLeader(ctx, b, subject); b.followers != nil && (err == nil || errors.Is(err, jetstream.ErrMsgNotFound)) {
 		b.followers.hear()
 	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	return msg, err
+}
+
+// getFromAny is a direct get, which any server with the stream answers. The
+// client's own does more that nobody here asks for.
+func (l *link) getFromAny(ctx context.Context, b *bucket, subject string) (*jetstream.RawStreamMsg, error) {
+	got, err := l.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+b.stream+"."+subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	if status := got.Header.Get("Status"); len(got.Data) == 0 && status != "" {
+		if status == "404" {
+			return nil, jetstream.ErrMsgNotFound
+		}
+		return nil, fmt.Errorf("answer to a direct get: %s %s", status, got.Header.Get("Description"))
+	}
+	seq, err1 := strconv.ParseUint(got.Header.Get(jetstream.SequenceHeader), 10, 64)
+	at, err2 := time.Parse(time.RFC3339Nano, got.Header.Get(jetstream.TimeStampHeaer))
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("answer to a direct get: %w", err)
+	}
+	return &jetstream.RawStreamMsg{Subject: subject, Sequence: seq, Time: at, Header: got.Header, Data: got.Data}, nil
 }
 
 // getFromLeader is what the client does for streams without direct gets.
@@ -130,7 +152,7 @@ func (s *Store) lastOfAny(ctx context.Context, id session.ID) (msg *jetstream.Ra
 		}
 		b.followers.quiet.Store(time.Now().UnixNano())
 		var none error
-		if msg, none = s.lastOfFollower(ctx, b, subject, id); none != nil {
+		if msg, none = s.lastOfFollower(ctx, l, b, subject, id); none != nil {
 			return errors.Join(err, errNoAnswer)
 		}
 		return nil
@@ -140,12 +162,12 @@ func (s *Store) lastOfAny(ctx context.Context, id session.ID) (msg *jetstream.Ra
 
 // lastOfFollower never makes a session absent that the follower only does not
 // know yet: then it has no answer. A sign of a deletion is one.
-func (s *Store) lastOfFollower(ctx context.Context, b *bucket, subject string, id session.ID) (*jetstream.RawStreamMsg, error) {
+func (s *Store) lastOfFollower(ctx context.Context, l *link, b *bucket, subject string, id session.ID) (*jetstream.RawStreamMsg, error) {
 	seen := s.seen.of(id)
 	if seen != nil && seen.gone {
 		return nil, nil
 	}
-	msg, err := b.of().GetLastMsgForSubject(ctx, subject) // a direct get
+	msg, err := l.getFromAny(ctx, b, subject)
 	if err == nil && seen != nil && msg.Sequence < seen.seq {
 		err = errNoAnswer // it lags behind what was seen here
 	}
