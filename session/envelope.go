@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -34,6 +36,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // AppendRecord appends the wire form of r to b. Attrs must be sorted by name.
 func AppendRecord(b []byte, r *Record) []byte {
 	start := len(b)
+	b = slices.Grow(b, encodedSize(r))
 	b = append(b, envelopeMagic, envelopeVersion)
 	b = binary.AppendUvarint(b, r.Rev.Term)
 	b = binary.AppendUvarint(b, r.Rev.N)
@@ -42,17 +45,21 @@ func AppendRecord(b []byte, r *Record) []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.Owner)))
 	b = append(b, r.Owner...)
-	flags, links := byte(0), []byte(nil)
-	for i, id := range [...]ID{r.Prev, r.Next} {
+	flags := byte(0)
+	for i, id := range [...]*ID{&r.Prev, &r.Next} {
 		if !id.IsZero() {
 			flags |= 1 << i
-			links = append(links, id.bytes()...)
 		}
 	}
 	if r.Follow {
 		flags |= 4
 	}
-	b = append(append(b, flags), links...)
+	b = append(b, flags)
+	for _, id := range [...]*ID{&r.Prev, &r.Next} {
+		if !id.IsZero() {
+			b = append(append(b, id.Generation), id.Hash[:]...)
+		}
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.Once)))
 	for _, k := range r.Once {
 		b = append(b, k[:]...)
@@ -70,6 +77,29 @@ func AppendRecord(b []byte, r *Record) []byte {
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
+
+// encodedSize is what AppendRecord adds.
+func encodedSize(r *Record) int {
+	n := 2 + uvarintSize(r.Rev.Term) + uvarintSize(r.Rev.N)
+	for _, t := range [...]time.Time{r.Created, r.Seen, r.Expires, r.Ends, r.Issued, r.AuthTime} {
+		ms := millis(t)
+		n += uvarintSize(uint64(ms)<<1 ^ uint64(ms>>63))
+	}
+	n += uvarintSize(uint64(len(r.Owner))) + len(r.Owner) + 1
+	for _, id := range [...]*ID{&r.Prev, &r.Next} {
+		if !id.IsZero() {
+			n += 1 + len(id.Hash)
+		}
+	}
+	n += uvarintSize(uint64(len(r.Once))) + len(r.Once)*len(OnceKey{}) + uvarintSize(uint64(len(r.Attrs)))
+	for i := range r.Attrs {
+		a := &r.Attrs[i]
+		n += uvarintSize(uint64(len(a.Name))) + uvarintSize(uint64(len(a.Value))) + len(a.Name) + len(a.Value)
+	}
+	return n + crc32.Size
+}
+
+func uvarintSize(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 // ParseRecord reads the wire form. Attribute values alias b, which must not be
 // changed afterwards. It returns ErrCorrupt for damage, and ErrNewer for an

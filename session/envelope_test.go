@@ -8,6 +8,8 @@ import (
 	"errors"
 	"hash/crc32"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +31,17 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		got, err := session.ParseRecord(session.AppendRecord([]byte("x"), &rec)[1:])
 		if err != nil || !reflect.DeepEqual(got, rec) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, rec)
+		}
+	}
+}
+
+func TestEnvelopeTakesNoMoreMemoryThanItNeeds(t *testing.T) {
+	long := full()
+	long.Owner, long.Attrs = strings.Repeat("o", 300), session.Attrs{{Name: "cart", Value: make([]byte, 70_000)}}
+	for name, rec := range map[string]session.Record{"full": full(), "zero": {}, "long": long} {
+		b := session.AppendRecord(nil, &rec)
+		if enough := slices.Grow([]byte(nil), len(b)); cap(b) != cap(enough) {
+			t.Errorf("%s: %d bytes for %d, %d would do", name, cap(b), len(b), cap(enough))
 		}
 	}
 }

@@ -49,10 +49,6 @@ func (id ID) String() string { return id.Key()[:8] + "…" }
 // IsZero reports whether id names nothing.
 func (id ID) IsZero() bool { return id == ID{} }
 
-func (id ID) bytes() []byte {
-	return append([]byte{id.Generation}, id.Hash[:]...)
-}
-
 // rawID is the part of a token that names a session: secret.
 type rawID = [wire.IDSize]byte
 
