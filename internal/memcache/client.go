@@ -110,36 +110,49 @@ func (c *Client) once(ctx context.Context, r *request) (result, error) {
 	if err := ctx.Err(); err != nil {
 		return result{}, err
 	}
-	conn, err := c.conn(ctx)
-	if err != nil {
-		return result{}, err
-	}
 	k := c.calls.Get().(*call)
-	if err := conn.enqueue(ctx, r, k); err != nil {
-		c.calls.Put(k)
+	over := k.limit(r.until)
+	conn, err := c.conn(ctx, over)
+	if err == nil {
+		err = conn.enqueue(ctx, over, r, k)
+	}
+	if err != nil {
+		c.put(k)
 		return result{}, err
 	}
 	select {
 	case <-k.done:
 	case <-ctx.Done():
+		err = ctx.Err()
+	case <-over:
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
 		select {
 		case <-k.done: // answered in the same moment
 		default:
 			k.gone.Store(true) // and left to the reader: never used again
 			if r.writes() {
-				return result{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+				err = fmt.Errorf("%w: %w", ErrUnknown, err)
 			}
-			return result{}, ctx.Err()
+			return result{}, err
 		}
 	}
 	res, err := k.result, k.err
 	k.result, k.err = result{}, nil
-	c.calls.Put(k)
+	c.put(k)
 	return res, err
 }
 
+func (c *Client) put(k *call) {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	c.calls.Put(k)
+}
+
 // conn returns a living connection, and opens one if need be.
-func (c *Client) conn(ctx context.Context) (*conn, error) {
+func (c *Client) conn(ctx context.Context, over <-chan time.Time) (*conn, error) {
 	turn := int(c.turn.Add(1) % uint64(len(c.slots)))
 	if conn := c.living(turn); conn != nil {
 		return conn, nil
@@ -157,8 +170,11 @@ func (c *Client) conn(ctx context.Context) (*conn, error) {
 	case <-d.done:
 		return d.conn, d.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: connecting: %w", ErrUnavailable, ctx.Err())
+		err = ctx.Err()
+	case <-over:
+		err = context.DeadlineExceeded
 	}
+	return nil, fmt.Errorf("%w: connecting: %w", ErrUnavailable, err)
 }
 
 func (c *Client) living(slot int) *conn {

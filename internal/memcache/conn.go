@@ -33,6 +33,21 @@ type call struct {
 	err    error
 	// gone: the caller has left, so that a value need not be kept.
 	gone atomic.Bool
+	// timer is the caller's; nil until a call has had a limit.
+	timer *time.Timer
+}
+
+// limit sends at a time; never, if that is zero.
+func (k *call) limit(at time.Time) <-chan time.Time {
+	switch {
+	case at.IsZero():
+		return nil
+	case k.timer == nil:
+		k.timer = time.NewTimer(time.Until(at))
+	default:
+		k.timer.Reset(time.Until(at))
+	}
+	return k.timer.C
 }
 
 type result struct {
@@ -127,7 +142,7 @@ func (c *conn) fail(err error) {
 
 // enqueue waits for room and takes the request; k is then in the reader's hands. An
 // error means that nothing was sent.
-func (c *conn) enqueue(ctx context.Context, r *request, k *call) error {
+func (c *conn) enqueue(ctx context.Context, over <-chan time.Time, r *request, k *call) error {
 	if r.op == opSet {
 		if err := c.fits(r); err != nil {
 			return err
@@ -140,17 +155,23 @@ func (c *conn) enqueue(ctx context.Context, r *request, k *call) error {
 			c.mu.Unlock()
 			return &lostError{cause: err}
 		}
-		if c.queued < len(c.ring) && (len(c.out) == 0 || len(c.out)+len(r.value) <= maxUnsent) {
+		if c.queued < len(c.ring) && (len(c.out) == 0 || len(c.out)+r.size() <= maxUnsent) {
 			break
 		}
 		c.waiting = true
 		room := c.room
 		c.mu.Unlock()
+		var err error
 		select {
 		case <-room:
 		case <-c.dead:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: too many calls on this connection: %w", ErrBusy, ctx.Err())
+			err = ctx.Err()
+		case <-over:
+			err = context.DeadlineExceeded
+		}
+		if err != nil {
+			return fmt.Errorf("%w: too many calls on this connection: %w", ErrBusy, err)
 		}
 		c.mu.Lock()
 	}
@@ -178,10 +199,10 @@ func (c *conn) enqueue(ctx context.Context, r *request, k *call) error {
 func (c *conn) fits(r *request) error {
 	const header = 80 // an upper bound of what memcached adds to key and value
 	switch {
-	case len(r.value) > c.maxValue:
-		return fmt.Errorf("%w: %d bytes, MaxValue is %d", ErrTooLarge, len(r.value), c.maxValue)
-	case c.about.itemSizeKnown && len(r.value)+len(r.key)+header > c.about.itemSize:
-		return fmt.Errorf("%w: %d bytes, the server's item_size_max is %d", ErrTooLarge, len(r.value), c.about.itemSize)
+	case r.size() > c.maxValue:
+		return fmt.Errorf("%w: %d bytes, MaxValue is %d", ErrTooLarge, r.size(), c.maxValue)
+	case c.about.itemSizeKnown && r.size()+len(r.key)+header > c.about.itemSize:
+		return fmt.Errorf("%w: %d bytes, the server's item_size_max is %d", ErrTooLarge, r.size(), c.about.itemSize)
 	}
 	return nil
 }

@@ -244,6 +244,14 @@ func TestSilenceEndsAConnection(t *testing.T) {
 		if took := time.Since(begin); took != 300*time.Millisecond {
 			t.Errorf("the deadline was kept by %v", took)
 		}
+		begin = time.Now()
+		until := c.Until(begin.Add(300 * time.Millisecond))
+		if err := second(until.Add(context.Background(), "k", nil, nil, hour)); !errors.Is(err, memcache.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("until: %v", err)
+		}
+		if took := time.Since(begin); took != 300*time.Millisecond {
+			t.Errorf("the time was kept by %v", took)
+		}
 		_ = c.Close()
 	})
 }
@@ -328,9 +336,18 @@ func TestFullPipelineWaitsForRoom(t *testing.T) {
 		if err := second(c.Set(ctx, "k", nil, hour)); !errors.Is(err, memcache.ErrBusy) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, memcache.ErrUnknown) {
 			t.Errorf("no room: %v", err)
 		}
+		until := c.Until(time.Now().Add(100 * time.Millisecond))
+		if err := second(until.CompareAndSwap(context.Background(), "k", nil, nil, hour, 1)); !errors.Is(err, memcache.ErrBusy) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, memcache.ErrUnknown) {
+			t.Errorf("no room until: %v", err)
+		}
 		go func() { done <- second(c.Get(context.Background(), "k")) }()
 		for range 3 {
 			if err := <-done; err != memcache.ErrMiss {
+				t.Errorf("%v", err)
+			}
+		}
+		for range 3 { // the time of an earlier call ends none of these
+			if err := second(c.Until(time.Now().Add(hour)).Get(context.Background(), "k")); err != memcache.ErrMiss {
 				t.Errorf("%v", err)
 			}
 		}
@@ -462,6 +479,9 @@ func TestSilentGreetingEndsAtConnectTimeout(t *testing.T) {
 		defer cancel()
 		if err := second(c.Set(short, "k", nil, hour)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, memcache.ErrUnknown) || time.Since(begin) != time.Second {
 			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+		if err := second(c.Until(begin.Add(2*time.Second)).Get(context.Background(), "k")); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 2*time.Second {
+			t.Errorf("until, after %v: %v", time.Since(begin), err)
 		}
 		err := second(c.Get(context.Background(), "k")) // joins the same dial
 		if !errors.Is(err, memcache.ErrUnavailable) || !strings.Contains(err.Error(), "ConnectTimeout") || time.Since(begin) != 3*time.Second {

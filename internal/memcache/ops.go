@@ -92,6 +92,36 @@ func (c *Client) CompareAndSwap(ctx context.Context, key string, value []byte, t
 	return c.store(ctx, &request{op: opSet, key: key, value: value, cas: cas}, ttl)
 }
 
+// Until makes calls that are given up at a time, with context.DeadlineExceeded,
+// unless the context ends before. That is what a context with a deadline does, for
+// less.
+func (c *Client) Until(at time.Time) Calls { return Calls{c, at} }
+
+// Calls are those of Client that session data needs. The values that they write
+// have a head, so that nobody has to put both into one slice.
+type Calls struct {
+	c     *Client
+	until time.Time
+}
+
+// Get is that of Client.
+func (u Calls) Get(ctx context.Context, key string) (Item, error) {
+	return u.c.get(ctx, &request{op: opGet, key: key, until: u.until}, 0)
+}
+
+// Add is that of Client.
+func (u Calls) Add(ctx context.Context, key string, head, value []byte, ttl time.Duration) (uint64, error) {
+	return u.c.store(ctx, &request{op: opSet, mode: 'E', key: key, head: head, value: value, until: u.until}, ttl)
+}
+
+// CompareAndSwap is that of Client.
+func (u Calls) CompareAndSwap(ctx context.Context, key string, head, value []byte, ttl time.Duration, cas uint64) (uint64, error) {
+	if cas == 0 {
+		return 0, u.c.refuse("set", ErrNoCAS)
+	}
+	return u.c.store(ctx, &request{op: opSet, key: key, head: head, value: value, cas: cas, until: u.until}, ttl)
+}
+
 // store does the writes. The value is copied before it returns.
 func (c *Client) store(ctx context.Context, r *request, ttl time.Duration) (uint64, error) {
 	err := checkKey(r.key)

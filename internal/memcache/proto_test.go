@@ -73,6 +73,7 @@ func TestRequestsAsTheyTravel(t *testing.T) {
 		{request{op: opGet, key: "k", ttl: 5}, "mg k v c t T5 O7\r\n"},
 		{request{op: opTouch, key: "k", ttl: 5}, "mg k c t T5 O7\r\n"},
 		{request{op: opSet, key: "k", ttl: 5, value: []byte("a\r\nb")}, "ms k 4 c T5 O7\r\na\r\nb\r\n"},
+		{request{op: opSet, key: "k", ttl: 5, head: []byte("head "), value: []byte("body")}, "ms k 9 c T5 O7\r\nhead body\r\n"},
 		{request{op: opSet, key: "k", ttl: 5, mode: 'E'}, "ms k 0 c T5 ME O7\r\n\r\n"},
 		{request{op: opSet, key: "k", ttl: 5, cas: 9}, "ms k 0 c T5 C9 O7\r\n\r\n"},
 		{request{op: opDelete, key: "k"}, "md k O7\r\n"},

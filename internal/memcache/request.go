@@ -43,9 +43,11 @@ type request struct {
 	keys  []string // of opMulti
 	ttl   int64    // as memcached takes it; 0: none
 	cas   uint64   // 0: no condition
+	head  []byte   // of opSet: what comes before the value
 	value []byte
-	group string // of opStats
-	bare  bool   // of opMulti: without the values
+	until time.Time // given up then; zero: when the context ends
+	group string    // of opStats
+	bare  bool      // of opMulti: without the values
 }
 
 const (
@@ -128,7 +130,7 @@ func (r *request) append(dst []byte, seq uint64) []byte {
 		}
 	case opSet:
 		dst, _ = appendKey(append(dst, "ms "...), r.key)
-		dst = appendNumber(dst, " ", uint64(len(r.value)))
+		dst = appendNumber(dst, " ", uint64(r.size()))
 		dst = appendFlags(dst, r.key, "c")
 		dst = appendNumber(dst, " T", uint64(r.ttl))
 		if r.mode != 0 {
@@ -143,10 +145,13 @@ func (r *request) append(dst []byte, seq uint64) []byte {
 	}
 	dst = append(appendNumber(dst, " O", seq), "\r\n"...)
 	if r.op == opSet {
-		dst = append(append(dst, r.value...), "\r\n"...)
+		dst = append(append(append(dst, r.head...), r.value...), "\r\n"...)
 	}
 	return dst
 }
+
+// size is that of the entry's value.
+func (r *request) size() int { return len(r.head) + len(r.value) }
 
 // numbers is how many sequence numbers the request takes.
 func (r *request) numbers() uint64 { return max(1, uint64(len(r.keys))) }

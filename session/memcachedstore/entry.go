@@ -58,8 +58,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func (e *entry) encode() []byte {
-	b := make([]byte, 0, entryHead+64+len(e.body))
+// head is what comes before the body.
+func (e *entry) head() []byte {
+	b := make([]byte, 0, entryHead+64)
 	flags := byte(0)
 	if e.dead {
 		flags |= flagDead
@@ -82,8 +83,7 @@ func (e *entry) encode() []byte {
 	if flags&flagHorizon != 0 {
 		b = binary.AppendVarint(b, e.horizon)
 	}
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return append(b, e.body...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 var errEntry = errors.New("a copy is damaged")

@@ -56,26 +56,25 @@ const mostConnections = 4
 const leastWait = 100 * time.Millisecond
 
 // patience bounds the wait for one node, so that there is time left for another.
-func (v *view) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+func (v *view) patience(ctx context.Context, now time.Time) (until time.Time) {
 	wait := v.wait
 	if end, ok := ctx.Deadline(); ok {
-		wait = min(wait, max(time.Until(end)/3, leastWait))
+		wait = min(wait, max(end.Sub(now)/3, leastWait))
 	}
-	return context.WithTimeout(ctx, wait)
+	return now.Add(wait)
 }
 
 // ask reads the copy of one slot.
 func (v *view) ask(ctx context.Context, i int) {
-	short, cancel := v.patience(ctx)
-	defer cancel()
+	until := v.patience(ctx, time.Now())
 	s := &v.slots[i]
 	s.downs, _ = s.node.blinks()
-	item, err := s.node.client.Get(short, v.key)
+	item, err := s.node.client.Until(until).Get(ctx, v.key)
 	for range mostConnections { // one that was lost says little about the node
-		if !errors.Is(err, memcache.ErrUnavailable) || short.Err() != nil {
+		if !errors.Is(err, memcache.ErrUnavailable) || ctx.Err() != nil || !time.Now().Before(until) {
 			break
 		}
-		item, err = s.node.client.Get(short, v.key)
+		item, err = s.node.client.Until(until).Get(ctx, v.key)
 	}
 	if errors.Is(err, memcache.ErrMiss) {
 		err = nil

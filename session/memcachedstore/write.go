@@ -16,21 +16,20 @@ import (
 // put writes e to a slot on the condition that it still says what it said. It
 // notes the outcome in the slot. Errors are those of the client.
 func (v *view) put(ctx context.Context, i int, e *entry) error {
-	s := &v.slots[i]
-	raw, ttl := e.encode(), e.ttl(time.Now())
-	short, cancel := v.patience(ctx)
-	defer cancel()
+	s, now := &v.slots[i], time.Now()
+	until := v.patience(ctx, now)
+	calls, ttl := s.node.client.Until(until), e.ttl(now)
 	var cas uint64
 	var err error
 	if s.said == miss {
-		cas, err = s.node.client.Add(short, v.key, raw, ttl)
+		cas, err = calls.Add(ctx, v.key, e.head(), e.body, ttl)
 	} else {
-		cas, err = s.node.client.CompareAndSwap(short, v.key, raw, ttl, s.cas)
+		cas, err = calls.CompareAndSwap(ctx, v.key, e.head(), e.body, ttl, s.cas)
 	}
 	switch {
 	case err == nil:
 		s.said, s.cas, s.e = hit, cas, *e
-	case away(err) && short.Err() == nil: // the connection was lost, not the node?
+	case away(err) && ctx.Err() == nil && time.Now().Before(until): // the connection was lost, not the node?
 		v.ask(ctx, i)
 		return err
 	case away(err):
