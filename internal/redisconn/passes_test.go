@@ -138,3 +138,46 @@ func TestWaitInAClusterIsForTheNodeThatWrote(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenWaitsForAPromotion: the address of a server whose role is about to change.
+func TestOpenWaitsForAPromotion(t *testing.T) {
+	r := servertest.StartRedis(t)
+	if got := r.Command("REPLICAOF 127.0.0.1 1"); got != "+OK" {
+		t.Fatal(got)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		c, err := redisconn.Open(within(t, time.Minute), r.URL(), nil)
+		if err == nil {
+			c.Close()
+		}
+		opened <- err
+	}()
+	for asked := false; !asked; { // what it is, by a client that has a name
+		for line := range strings.SplitSeq(r.Must("CLIENT", "LIST").(string), "\n") {
+			asked = asked || strings.Contains(line, "name=belay ") && strings.Contains(line, "cmd=info")
+		}
+		select {
+		case err := <-opened:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+	}
+	if got := r.Command("REPLICAOF NO ONE"); got != "+OK" {
+		t.Fatal(got)
+	}
+	if err := <-opened; err != nil {
+		t.Errorf("after the promotion: %v", err)
+	}
+}
+
+// TestSentinelsHaveAUserOfTheirOwn: what the address has is for the servers.
+func TestSentinelsHaveAUserOfTheirOwn(t *testing.T) {
+	g := servertest.StartGroup(t, servertest.GroupOptions{Args: []string{"--requirepass", "secret"}})
+	for _, s := range g.Sentinels {
+		s.Must("ACL", "SETUSER", "ask", "on", ">right", "+@all")
+	}
+	url := "redis+sentinel://:secret@" + strings.Join(g.Addrs(), ",") + "/" + servertest.SentinelName
+	openWith(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "right"})
+	refuses(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "wrong"}, "WRONGPASS", g.Addrs()[0])
+}

@@ -165,6 +165,19 @@ func badMariaDB(t *testing.T, m servertest.MariaDB, e engine) {
 }
 
 func badSQLite(t *testing.T) {
+	t.Run("settings", func(t *testing.T) { // a power failure is not to be had in a test
+		h := opened(t)(sqlite.Open(filepath.Join(t.TempDir(), "set.db"))).Hosts[0]
+		var mode string
+		if err := h.DB.QueryRowContext(t.Context(), "PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+			t.Errorf("journal_mode is %s, %v, want wal", mode, err)
+		}
+		if n := count(t, h.DB, "PRAGMA synchronous"); n != 2 {
+			t.Errorf("synchronous is %d, want 2 (FULL)", n)
+		}
+		if n := count(t, h.Reads, "PRAGMA query_only"); n != 1 {
+			t.Errorf("query_only of what reads is %d", n)
+		}
+	})
 	t.Run("no_such_directory", func(t *testing.T) {
 		refused(t, opened(t)(sqlite.Open(filepath.Join(t.TempDir(), "no", "where.db"))), nil, "unable to open")
 	})

@@ -258,8 +258,73 @@ func TestRoutersLearnFromEachOther(t *testing.T) {
 	if _, err := two.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("a generation that there is not: %v", err)
 	}
+	if err := two.Create(t.Context(), id, record(time.Hour)); !errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("create in a generation that there is not: %v, want ErrUnavailable", err)
+	}
 	if err := two.Delete(t.Context(), id); err != nil {
 		t.Errorf("delete: %v", err)
+	}
+}
+
+// TestRunOfARouter sweeps the home and each shard, also one that came later, and
+// hears of a newer list without a session of it.
+func TestRunOfARouter(t *testing.T) {
+	t.Parallel()
+	f := newFiles(t)
+	dial := func(ctx context.Context, s sqlstore.Shard) (*sqlstore.Store, error) {
+		if _, err := f.dial(ctx, s); err != nil {
+			return nil, err
+		}
+		return sqlstore.Open(ctx, f.dbs[s.Addr], &sqlstore.Options{SweepEvery: 10 * time.Millisecond})
+	}
+	home, err := dial(t.Context(), sqlstore.Shard{Addr: "home"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sqlstore.NewRouter(t.Context(), home, dial, &sqlstore.RouterOptions{First: []sqlstore.Shard{{ID: "a"}}, Poll: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	swept := func(shard string) {
+		t.Helper()
+		if err := r.Create(t.Context(), placed(r), record(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "shard "+shard+" is swept", func() error {
+			if n := count(t, f.dbs[shard].Hosts[0].DB, "SELECT COUNT(*) FROM belay_sessions"); n > 0 {
+				return fmt.Errorf("%d sessions", n)
+			}
+			return nil
+		})
+	}
+	swept("a")
+	other := router(t, f.home(), f.dial)
+	epoch, err := other.Append(t.Context(), sqlstore.Shard{ID: "b"})
+	if err = errors.Join(err, other.OpenGeneration(t.Context(), epoch, 1), other.DrainGeneration(t.Context(), 0)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the newer list is known", func() error {
+		if r.Place() != epoch {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	swept("b")
+	if _, err := home.Index(t.Context(), "u", newID(), time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the home is swept", func() error {
+		if n := count(t, f.dbs["home"].Hosts[0].DB, "SELECT COUNT(*) FROM belay_entries"); n > 0 {
+			return fmt.Errorf("%d entries", n)
+		}
+		return nil
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
