@@ -47,9 +47,6 @@ func (c Codec) Marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proto: marshal %T: %w", v, err)
 	}
-	if data == nil {
-		data = []byte{} // a message without content is not nothing
-	}
 	return data, nil
 }
 

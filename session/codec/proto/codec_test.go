@@ -175,6 +175,19 @@ func TestT42_what_could_harm_is_refused(t *testing.T) {
 	if _, err := (proto.Codec{MaxBytes: 10}).Marshal(wrapperspb.String("longer than ten")); err == nil {
 		t.Error("marshalled what cannot be read back")
 	}
+	small, tooLong := pb.Message(wrapperspb.String("exactly")), wrapperspb.Bytes(make([]byte, 1<<20))
+	data, err := pb.Marshal(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, ok := range map[int]bool{len(data): true, len(data) - 1: false} {
+		if err := (proto.Codec{MaxBytes: limit}).Unmarshal(data, new(wrapperspb.StringValue)); (err == nil) != ok {
+			t.Errorf("unmarshal of %d bytes, MaxBytes %d: %v", len(data), limit, err)
+		}
+	}
+	if _, err := (proto.Codec{}).Marshal(tooLong); err == nil {
+		t.Error("the default has no limit")
+	}
 	if _, err := (proto.Codec{MaxBytes: -1}).Marshal(wrapperspb.Bytes(make([]byte, 2<<20))); err != nil {
 		t.Errorf("without a limit: %v", err)
 	}
