@@ -195,7 +195,8 @@ func (a *attempt) limit(now time.Time) time.Time {
 }
 
 // bodyVerdict waits as long as the server lives: a stream may be quiet. Pauses
-// between questions grow.
+// between questions grow, until there is more of the body: it looks often enough to
+// see that in time.
 func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
 	if a.seen == leaseSilent {
 		return now, errSilent
@@ -208,7 +209,7 @@ func (a *attempt) bodyVerdict(now time.Time) (time.Time, error) {
 		a.stalled = a.t.patience
 	}
 	if due := later(heard, a.l.lastAlive()).Add(a.stalled); now.Before(due) {
-		return due, nil
+		return earlier(due, now.Add(a.t.patience)), nil
 	}
 	a.stalled = min(2*a.stalled, 10*a.t.patience)
 	a.b.ask(a.l)

@@ -290,6 +290,31 @@ func TestPausesBetweenQuestionsGrow(t *testing.T) {
 	})
 }
 
+// After a long pause a body that goes on, and then stops, is cut off as soon as one
+// that never paused.
+func TestPausesAreShortAgainAfterMoreOfTheBody(t *testing.T) {
+	stop := make(chan *world, 1)
+	one(t, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.(http.Flusher).Flush()
+		time.Sleep(10 * time.Second)
+		io.WriteString(rw, "more")
+		rw.(http.Flusher).Flush()
+		w := <-stop
+		w.apps[0].freeze()
+		w.apps[0].gate()
+	}, func(w *world) {
+		stop <- w
+		a := w.get("/")
+		// Seen after patience at the latest, asked patience after it came, no answer within probe.
+		if a.err == nil || a.took < 10*time.Second || a.took > 10*time.Second+800*time.Millisecond {
+			w.Error(a.err, a.took)
+		}
+		if w.lastLog()["outcome"] != "body_silent" {
+			w.Error(w.lastLog())
+		}
+	})
+}
+
 func TestBodyThatStopsIsCutOff(t *testing.T) {
 	stop := make(chan *world, 1)
 	either(t, func(rw http.ResponseWriter, _ *http.Request) {
