@@ -30,7 +30,7 @@ func (s *Store) do(ctx context.Context, op string, f func(ctx context.Context, t
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	var t try
-	var err error
+	var err, before error // of the last go, and of the one before it
 	for pause := time.Duration(0); ; {
 		var fault Fault
 		fault, err = s.once(ctx, &t, f)
@@ -39,6 +39,8 @@ func (s *Store) do(ctx context.Context, op string, f func(ctx context.Context, t
 			return nil
 		case isVerdict(err):
 			return explain(op, err)
+		case ctx.Err() != nil && before != nil: // which says more than that the time is up
+			return explain(op, errors.Join(ctx.Err(), before))
 		case ctx.Err() != nil:
 			return explain(op, errors.Join(ctx.Err(), err))
 		case fault == Rolled:
@@ -50,6 +52,7 @@ func (s *Store) do(ctx context.Context, op string, f func(ctx context.Context, t
 		default:
 			return explain(op, err)
 		}
+		before = err
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-timer.C:
@@ -83,12 +86,13 @@ func (s *Store) once(ctx context.Context, t *try, f func(ctx context.Context, t 
 
 func (s *Store) faultOf(ctx context.Context, err error) Fault {
 	_, final := errors.AsType[*finalError](err)
+	_, readOnly := errors.AsType[*readOnlyError](err)
 	switch {
 	case final:
 		return Refused
 	case errors.Is(err, errAgain):
 		return Rolled
-	case errors.Is(err, errReadOnly):
+	case readOnly:
 		return ReadOnly
 	case ctx.Err() != nil:
 		return Lost

@@ -201,14 +201,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.do(ctx, "ping", func(ctx context.Context, t try) error {
 		state, err := s.d.Probe(ctx, t.DB)
 		if err == nil && state.ReadOnly != "" {
-			return errReadOnly
+			return &readOnlyError{state.ReadOnly} // look for another server
 		}
 		return err
 	})
 }
-
-// errReadOnly makes a ping look for another server.
-var errReadOnly = errors.New("it takes no writes")
 
 // head is what is known of a session, expired or not.
 func (s *Store) head(ctx context.Context, t try, id session.ID) (row, error) {
