@@ -141,13 +141,15 @@ func (s *subject) during(ctx context.Context, each time.Duration, f func(ctx con
 	var wg sync.WaitGroup
 	for w := range n {
 		wg.Go(func() {
-			for at := time.Now(); at.Sub(began) < each; {
+			for at := time.Now(); ; { // once, however late it begins
 				if errs[w] = f(ctx, w); errs[w] != nil {
 					return
 				}
 				now := time.Now()
 				took[w] = append(took[w], now.Sub(at))
-				at = now
+				if at = now; at.Sub(began) >= each {
+					return
+				}
 			}
 		})
 	}
