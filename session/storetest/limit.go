@@ -84,9 +84,11 @@ func (c *trial) aboutLimit(ctx context.Context, write func(n int) (id session.ID
 			high = mid
 		}
 	}
-	// What fits by a few bytes may be another case in every one of them.
+	// What fits by a few bytes may be another case in every one of them. A number that
+	// goes with it may have a digit more by now.
+	const digits = 4
 	for n := low - 8; n <= high+8; n++ {
-		if taken, err := try(n); err != nil || taken != (n <= low) {
+		if taken, err := try(n); err != nil || taken && n > low+digits || !taken && n < low-digits {
 			return errors.Join(err, fmt.Errorf("%d bytes taken: %v, and the largest is %d", n, taken, low))
 		}
 	}

@@ -128,23 +128,31 @@ func lockRunsOut(ctx context.Context, c *trial) error {
 }
 
 func lockRace(ctx context.Context, c *trial) error {
-	l, id := c.locker(), newID()
-	var wg sync.WaitGroup
-	var got atomic.Int64
-	errs := make([]error, 16)
-	for i := range errs {
-		wg.Go(func() {
-			_, err := l.Lock(ctx, id, longLease)
-			if err == nil {
-				got.Add(1)
-			} else {
-				errs[i] = want("lock", err, session.ErrLocked)
-			}
-		})
+	l := c.locker()
+	for range 10 {
+		id, start := newID(), make(chan struct{})
+		var wg sync.WaitGroup
+		var got atomic.Int64
+		errs := make([]error, 16)
+		for i := range errs {
+			wg.Go(func() {
+				<-start // or each could be through before the next begins
+				_, err := l.Lock(ctx, id, longLease)
+				if err == nil {
+					got.Add(1)
+				} else {
+					errs[i] = want("lock", err, session.ErrLocked)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if got.Load() != 1 {
+			errs = append(errs, fmt.Errorf("%d of 16 got the lease", got.Load()))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
 	}
-	wg.Wait()
-	if got.Load() != 1 {
-		errs = append(errs, fmt.Errorf("%d of 16 got the lease", got.Load()))
-	}
-	return errors.Join(errs...)
+	return nil
 }
