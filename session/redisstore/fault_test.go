@@ -193,6 +193,15 @@ func TestLostAnswerIsAskedForAgainAndAppliedOnce(t *testing.T) {
 	p.mustHaveLost(t)
 }
 
+// untilDone returns when the store has this revision, or cannot be read.
+func untilDone(ctx context.Context, s session.Store, id session.ID, rev session.Rev) {
+	for {
+		if rec, err := s.Load(ctx, id); err != nil || rec.Rev == rev {
+			return
+		}
+	}
+}
+
 func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 	r := servertest.StartRedis(t)
 	p := newProxy(t, r.Addr())
@@ -205,12 +214,7 @@ func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 	}
 	mine := next(rec, "mine")
 	p.loseNext("EVALSHA", func() {
-		for { // until mine has been carried out
-			rec, err := direct.Load(ctx, id)
-			if err != nil || rec.Rev == mine.Rev {
-				break
-			}
-		}
+		untilDone(ctx, direct, id, mine.Rev)
 		if err := direct.Update(ctx, id, next(mine, "theirs"), mine.Rev); err != nil {
 			t.Errorf("the other's update: %v", err)
 		}
@@ -224,12 +228,7 @@ func TestLostAnswerWithAnotherWriteAfterItIsNoConflict(t *testing.T) {
 	theirs := next(mine, "theirs")
 	patch := patchOf(theirs, "mine again")
 	p.loseNext("EVALSHA", func() {
-		for {
-			rec, err := direct.Load(ctx, id)
-			if err != nil || rec.Rev == patch.Rev {
-				break
-			}
-		}
+		untilDone(ctx, direct, id, patch.Rev)
 		then := theirs
 		then.Rev = patch.Rev
 		if err := direct.Update(ctx, id, next(then, "theirs again"), patch.Rev); err != nil {
