@@ -140,7 +140,7 @@ func (g *GenerationSurvey) count(raw []byte, now time.Time) {
 	case e.dead:
 		g.Deleted++
 	case e.expired(now):
-	case e.horizon == 0:
+	case !endsForGood(e):
 		g.Sessions++
 		g.Endless++
 		g.EmptyAt = time.Time{}
@@ -150,4 +150,11 @@ func (g *GenerationSurvey) count(raw []byte, now time.Time) {
 			g.EmptyAt = end
 		}
 	}
+}
+
+// endsForGood reports whether nothing that its user does makes a session live
+// beyond its horizon. One without an absolute end lives on with each touch.
+func endsForGood(e entry) bool {
+	rec, err := session.ParseRecord(e.body)
+	return err == nil && e.horizon != 0 && (!rec.Ends.IsZero() || !rec.Next.IsZero())
 }
