@@ -17,9 +17,12 @@ type counted struct {
 	n atomic.Int64
 }
 
+// Write counts before it writes: an answer, or an end, may be heard before a write
+// that caused it returns. Writes come one at a time, and none after one that failed.
 func (c *counted) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
 	n, err := c.Conn.Write(p)
-	c.n.Add(int64(n))
+	c.n.Add(int64(n - len(p)))
 	return n, err
 }
 

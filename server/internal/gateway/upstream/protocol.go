@@ -195,7 +195,7 @@ func (s *Stream) given() *counted {
 func (s *Stream) sent(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.conn != nil && s.conn.n.Load() != s.began && !unprocessed(err)
+	return s.conn != nil && s.conn.n.Load() > s.began && !unprocessed(err)
 }
 
 // unprocessed recognizes the words of net/http for a request that the server says

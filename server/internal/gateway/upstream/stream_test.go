@@ -23,13 +23,15 @@ import (
 type late struct {
 	*net.TCPConn
 	on     *atomic.Bool
+	heard  chan<- struct{} // the end has arrived
 	closed chan struct{}
 	once   sync.Once
 }
 
 func (c *late) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
-	if c.on.Load() {
+	if err != nil && c.on.Load() {
+		c.heard <- struct{}{}
 		<-c.closed
 		return 0, net.ErrClosed
 	}
@@ -37,13 +39,18 @@ func (c *late) Read(p []byte) (int, error) {
 }
 
 // Write does what a kernel does that has heard of the end: it takes the bytes, and
-// reports that they came to nothing only afterwards.
+// reports that they came to nothing only afterwards. Once it is closed here it takes
+// nothing, as any.
 func (c *late) Write(p []byte) (int, error) {
 	if !c.on.Load() {
 		return c.TCPConn.Write(p)
 	}
-	c.once.Do(func() { close(c.closed) })
-	return len(p), nil
+	n, err := 0, net.ErrClosed
+	c.once.Do(func() {
+		n, err = len(p), nil
+		close(c.closed)
+	})
+	return n, err
 }
 
 func (c *late) Close() error {
@@ -55,15 +62,10 @@ func (c *late) Close() error {
 // known not to have been sent.
 func TestStreamOnAConnectionThatHasJustEnded(t *testing.T) {
 	var runs atomic.Int64
-	gone := make(chan struct{}, 10)
+	heard := make(chan struct{}, 10)
 	app := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runs.Add(1) }))
 	app.Config.Protocols = new(http.Protocols)
 	app.Config.Protocols.SetUnencryptedHTTP2(true)
-	app.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateClosed {
-			gone <- struct{}{}
-		}
-	}
 	app.Start()
 	defer app.Close()
 	var on atomic.Bool
@@ -72,7 +74,7 @@ func TestStreamOnAConnectionThatHasJustEnded(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return &late{TCPConn: nc.(*net.TCPConn), on: &on, closed: make(chan struct{})}, nil
+		return &late{TCPConn: nc.(*net.TCPConn), on: &on, heard: heard, closed: make(chan struct{})}, nil
 	}}
 	p.SetTimeout(time.Minute)
 	tr := upstream.NewTransport(p, upstream.H2C)
@@ -94,7 +96,7 @@ func TestStreamOnAConnectionThatHasJustEnded(t *testing.T) {
 	}
 	on.Store(true)
 	app.CloseClientConnections()
-	<-gone
+	<-heard
 	if sent, err := ask(); sent || !errors.Is(err, upstream.ErrBroken) {
 		t.Errorf("sent: %v, %v; want it known that nothing was", sent, err)
 	}
