@@ -243,8 +243,8 @@ func TestDoubtEnds(t *testing.T) {
 func TestAGenerationWithAnEndlessSessionIsNeverEmpty(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	ends, endless := entry{expires: now.Add(time.Hour).UnixMilli()}, entry{}
-	ends.until, ends.horizon = ends.expires, ends.expires
+	ends := entryOf(&session.Record{Expires: now.Add(time.Hour), Ends: now.Add(time.Hour)})
+	endless := entryOf(&session.Record{})
 	for _, list := range [][]entry{{ends, endless}, {endless, ends}} {
 		var g GenerationSurvey
 		for _, e := range list {
