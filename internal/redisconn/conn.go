@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +18,8 @@ import (
 
 const (
 	dialTimeout = time.Second
-	// A silent server is noticed after about the sum of these two.
+	// A silent server is noticed after about the sum of these two, and at most keepAlive
+	// more.
 	keepAlive     = 250 * time.Millisecond
 	answerTimeout = 750 * time.Millisecond
 	bufferSize    = 64 << 10
@@ -34,7 +34,7 @@ type Conn struct {
 	target
 	opts Options
 
-	calls atomic.Int32 // under way
+	places places
 
 	// Of the form sentinel.
 	sentinels *sentinels
@@ -76,7 +76,7 @@ func Open(ctx context.Context, address string, opts *Options) (*Conn, error) {
 		defer cancel()
 	}
 	t.tune(o)
-	c := &Conn{target: t, opts: o, kick: make(chan struct{}, 1)}
+	c := &Conn{target: t, opts: o, places: make(places, room), kick: make(chan struct{}, 1)}
 	c.share(&c.option)
 	option := c.option
 	if d, ok := ctx.Deadline(); ok {
@@ -150,6 +150,7 @@ func (t *target) tune(opts Options) {
 	if t.form == cluster { // there 0 is one for each node
 		o.PipelineMultiplex = 0
 	}
+	o.RingScaleEachConn = ringScale
 	o.ReadBufferEachConn, o.WriteBufferEachConn = bufferSize, bufferSize
 	// Of connections that wait for replicas.
 	o.BlockingPoolSize, o.BlockingPoolMinSize, o.BlockingPoolCleanup = 64, 2, time.Minute

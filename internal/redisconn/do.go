@@ -40,7 +40,7 @@ func (r Result) Gone() bool { return r.gone }
 // Do builds and sends a command, again if need be: it must be idempotent. build
 // is called once for each sending.
 func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		return client.Do(ctx, build(client.B())), nil
 	})
 }
@@ -48,7 +48,7 @@ func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Com
 // On is Do of a command on one key.
 func (c *Conn) On(ctx context.Context, command, key string, args ...string) Result {
 	keys := [...]string{key}
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		return client.Do(ctx, c.command(client.B(), keys[:], args, command)), nil
 	})
 }
@@ -62,19 +62,34 @@ func (c *Conn) command(b rueidis.Builder, keys, args []string, begin ...string) 
 	return b.Arbitrary(begin...).Args(keys...).Args(args...).Build()
 }
 
+// sender sends a command.
+type sender func(context.Context, rueidis.Client) (rueidis.RedisResult, error)
+
+// piped is call on the connection that all share.
+func (c *Conn) piped(ctx context.Context, send sender) Result {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	if err := c.places.take(ctx); err != nil {
+		return Result{err: fmt.Errorf("%w: redis %s has not answered the %d calls before", err, c.name, cap(c.places))}
+	}
+	defer c.places.leave(ctx)
+	return c.call(ctx, send)
+}
+
+// bound sees to it that a call ends.
+func (c *Conn) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.opts.Timeout)
+}
+
 // call sends until there is an answer. An error of send itself comes with an answer
 // that is not to be trusted to last.
-func (c *Conn) call(ctx context.Context, send func(context.Context, rueidis.Client) (rueidis.RedisResult, error)) Result {
+func (c *Conn) call(ctx context.Context, send sender) Result {
 	if err := ctx.Err(); err != nil {
 		return Result{err: err}
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
-		defer cancel()
-	}
-	c.calls.Add(1)
-	defer c.calls.Add(-1)
 	repeated, stuck := false, false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client := c.current()

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
-	"sync/atomic"
 
 	"github.com/redis/rueidis"
 )
@@ -20,11 +19,11 @@ import (
 // that is alone is not held up.
 type sharing struct {
 	net.Conn
-	calls *atomic.Int32 // under way
+	calls places
 }
 
 func (s sharing) Write(b []byte) (int, error) {
-	if s.calls.Load() > 1 {
+	if len(s.calls) > 1 {
 		runtime.Gosched()
 	}
 	return s.Conn.Write(b)
@@ -41,7 +40,7 @@ func (c *Conn) share(o *rueidis.ClientOption) {
 		if err != nil {
 			return nil, err
 		}
-		return sharing{conn, &c.calls}, nil
+		return sharing{conn, c.places}, nil
 	}
 }
 

@@ -26,9 +26,11 @@ func (w written) Write(b []byte) (int, error) {
 func TestWritesWaitForWhoIsReadyToCall(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const tries = 50
-	for calls, want := range map[int32]bool{1: false, 2: true} {
-		var under atomic.Int32
-		under.Store(calls)
+	for calls, want := range map[int]bool{1: false, 2: true} {
+		under := make(places, calls)
+		for range calls {
+			under <- struct{}{}
+		}
 		first := 0
 		for range tries {
 			var called atomic.Bool
@@ -41,7 +43,7 @@ func TestWritesWaitForWhoIsReadyToCall(t *testing.T) {
 				if called.Load() {
 					first++
 				}
-			}}, &under}
+			}}, under}
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}

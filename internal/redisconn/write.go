@@ -30,6 +30,8 @@ func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.
 	if c.opts.Replicas == 0 {
 		return c.Do(ctx, build)
 	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		return c.waited(ctx, client, build)
 	})
@@ -38,7 +40,7 @@ func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.
 // Script runs a script, again if need be: it must be idempotent. The keys must
 // lie in one slot.
 func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
+	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		answer := client.Do(ctx, c.command(client.B(), keys, args, "EVALSHA", script.sha, strconv.Itoa(len(keys))))
 		if unknown(answer) {
 			answer = client.Do(ctx, c.command(client.B(), keys, args, "EVAL", script.body, strconv.Itoa(len(keys))))
@@ -57,6 +59,8 @@ func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, a
 			return c.command(b, keys, args, verb, text, strconv.Itoa(len(keys)))
 		}
 	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
 	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
 		answer, short := c.waited(ctx, client, eval("EVALSHA", script.sha))
 		if unknown(answer) {

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The Belay authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisconn
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// silencer is a server that can fall silent. It answers whatever it is asked with OK.
+type silencer struct{ silent atomic.Bool }
+
+func (s *silencer) serve(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		command, err := readCommand(in)
+		if err != nil {
+			return
+		}
+		if s.silent.Load() {
+			continue
+		}
+		answer := "+OK\r\n"
+		if command == "HELLO" {
+			answer = "%2\r\n+version\r\n+7.0.0\r\n+proto\r\n:3\r\n"
+		}
+		if _, err := io.WriteString(conn, answer); err != nil {
+			return
+		}
+	}
+}
+
+// readCommand returns the first word of a command.
+func readCommand(in *bufio.Reader) (first string, err error) {
+	line, err := in.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	n, err := strconv.Atoi(strings.Trim(line, "*\r\n"))
+	if err != nil {
+		return "", err
+	}
+	for i := range n {
+		if line, err = in.ReadString('\n'); err != nil {
+			return "", err
+		}
+		size, err := strconv.Atoi(strings.Trim(line, "$\r\n"))
+		if err != nil {
+			return "", err
+		}
+		word := make([]byte, size+2)
+		if _, err := io.ReadFull(in, word); err != nil {
+			return "", err
+		}
+		if i == 0 {
+			first = string(word[:size])
+		}
+	}
+	return first, nil
+}
+
+func (s *silencer) connect(t *testing.T) *Conn {
+	c := &Conn{places: make(places, room), kick: make(chan struct{}, 1)}
+	c.opts, _ = Options{}.withDefaults()
+	c.option.InitAddress, c.option.ForceSingleClient = []string{"silencer"}, true
+	c.tune(c.opts)
+	c.option.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go s.serve(theirs)
+		return ours, nil
+	}
+	c.share(&c.option)
+	client, err := rueidis.NewClient(c.option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.client = client
+	return c
+}
+
+func get(ctx context.Context, c *Conn) error {
+	return c.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key("k").Build() }).Err()
+}
+
+// However many calls there are, and however many before them got no answer, none
+// outlasts its deadline.
+func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s silencer
+		c := s.connect(t)
+		defer c.Close()
+		var first sync.WaitGroup // together: of the calls of one alone the client makes no queue
+		for range 2 {
+			first.Go(func() {
+				if err := get(t.Context(), c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		first.Wait()
+		s.silent.Store(true)
+		for round, patience := range []time.Duration{20 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			began := time.Now()
+			var calls sync.WaitGroup
+			for range 2 * room {
+				calls.Go(func() {
+					if err := get(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+						t.Error(err)
+					}
+					if took := time.Since(began); took != patience {
+						t.Errorf("round %d: a call took %v of %v", round, took, patience)
+					}
+				})
+			}
+			calls.Wait()
+		}
+	})
+}
+
+// What lies in a silent client's places is forgotten once the client has noticed.
+func TestCallsThatEndedGiveTheirPlacesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s silencer
+		c := s.connect(t)
+		defer c.Close()
+		if err := get(t.Context(), c); err != nil || len(c.places) != 0 {
+			t.Fatal(err, len(c.places))
+		}
+		s.silent.Store(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := get(ctx, c); err == nil || len(c.places) != 1 {
+			t.Errorf("%v, and %d have a place", err, len(c.places))
+		}
+		time.Sleep(lingers + time.Millisecond)
+		s.silent.Store(false)
+		if err := get(t.Context(), c); err != nil || len(c.places) != 0 {
+			t.Errorf("%v, and %d have a place", err, len(c.places))
+		}
+	})
+}
