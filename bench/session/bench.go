@@ -51,6 +51,7 @@ type sample struct {
 	cpu, redis    float64 // µs of CPU
 	allocs, bytes float64
 	rate          float64 // requests per second
+	plain         float64 // cpu of the plain handler just before and just after
 }
 
 type bench struct {
@@ -113,28 +114,19 @@ func (b *bench) stop() {
 	b.redis.wait()
 }
 
+// group is how many cases run between two measurements of plain.
+const group = 3
+
 // measure runs each case once in each round, every second round in reverse, so
-// that what the machine does meanwhile meets them all alike. A first round,
-// which is shorter, is not counted.
+// that what the machine does meanwhile meets them all alike; plain runs between
+// them, as often as it takes for none to be far from it. A first round, which is
+// shorter, is not counted.
 func (b *bench) measure(ctx context.Context) error {
-	order := slices.Clone(b.cases)
+	order := slices.Clone(b.cases[1:])
 	for round := range b.rounds + 1 {
 		began := time.Now()
-		for _, c := range order {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			requests := b.requests
-			if round == 0 {
-				requests = max(connections, requests/4)
-			}
-			got, err := b.once(&c, round, requests)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			if round > 0 {
-				b.samples[c.name] = append(b.samples[c.name], got)
-			}
+		if err := b.round(ctx, round, order); err != nil {
+			return err
 		}
 		slices.Reverse(order)
 		if round > 0 {
@@ -144,7 +136,51 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) once(c *benchCase, round, requests int) (s sample, err error) {
+func (b *bench) round(ctx context.Context, round int, order []benchCase) error {
+	requests := b.requests
+	if round == 0 {
+		requests = max(connections, requests/4)
+	}
+	before, err := b.once(ctx, &b.cases[0], round, requests)
+	if err != nil {
+		return err
+	}
+	all := map[string][]sample{plain: {before}}
+	for some := range slices.Chunk(order, group) {
+		for _, c := range some {
+			s, err := b.once(ctx, &c, round, requests)
+			if err != nil {
+				return err
+			}
+			all[c.name] = []sample{s}
+		}
+		after, err := b.once(ctx, &b.cases[0], round, requests)
+		if err != nil {
+			return err
+		}
+		for _, c := range some {
+			all[c.name][0].plain = (before.cpu + after.cpu) / 2
+		}
+		all[plain] = append(all[plain], after)
+		before = after
+	}
+	if round > 0 {
+		for name, s := range all {
+			b.samples[name] = append(b.samples[name], s...)
+		}
+	}
+	return nil
+}
+
+func (b *bench) once(ctx context.Context, c *benchCase, round, requests int) (s sample, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", c.name, err)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return s, err
+	}
 	a := b.apps[c.app]
 	requests -= requests % connections
 	redis, err := b.redis.cpu()

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out, notes io.Writer) error {
 	flags := flag.NewFlagSet("session", flag.ContinueOnError)
 	flags.SetOutput(notes)
 	flags.IntVar(&s.rounds, "rounds", 7, "interleaved rounds")
-	flags.IntVar(&s.requests, "requests", 6400, "requests of each case in each round")
+	flags.IntVar(&s.requests, "requests", 25_600, "requests of each case in each round")
 	flags.StringVar(&s.only, "only", "", "measure only plain and the cases whose `name` contains this")
 	flags.StringVar(&s.profiles, "cpuprofile", "", "write a CPU profile of the app process for each case and round to this `directory`")
 	if err := flags.Parse(args); err != nil {

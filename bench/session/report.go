@@ -27,22 +27,17 @@ func (b *bench) spread(name string, f func(s sample) float64) spread {
 	return spreadOf(v)
 }
 
-// times compares a case with plain in the same round.
+// times compares a case with plain at the same time.
 func (b *bench) times(name string) spread {
-	var v []float64
-	for i, s := range b.samples[name] {
-		v = append(v, s.cpu/b.samples[plain][i].cpu)
+	if name == plain {
+		return spread{1, 1, 1}
 	}
-	return spreadOf(v)
+	return b.spread(name, func(s sample) float64 { return s.cpu / s.plain })
 }
 
 // above is what a case costs more than plain, in µs.
 func (b *bench) above(name string) float64 {
-	var v []float64
-	for i, s := range b.samples[name] {
-		v = append(v, s.cpu-b.samples[plain][i].cpu)
-	}
-	return spreadOf(v).mid
+	return b.spread(name, func(s sample) float64 { return s.cpu - s.plain }).mid
 }
 
 // pairs are the cases that keep the same data in the same kind of store.
