@@ -8,14 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -270,126 +267,6 @@ func (p *Process) await() error {
 	}
 }
 
-func (p *Process) end(sig syscall.Signal) {
-	if p.cmd == nil {
-		return
-	}
-	var family []int
-	if p.spec.children {
-		_ = p.cmd.Process.Signal(syscall.SIGSTOP) // so that it makes no new ones
-		family = p.family()
-	}
-	_ = p.cmd.Process.Signal(sig)
-	for _, pid := range family {
-		_ = syscall.Kill(pid, sig)
-	}
-	<-p.done
-	for _, pid := range family { // the next start would find them at work
-		for end := time.Now().Add(5 * time.Second); alive(pid) && time.Now().Before(end); runtime.Gosched() {
-		}
-	}
-	p.cmd = nil
-}
-
-// quit ends the server at the end of the test, as gently as its kind wants.
-func (p *Process) quit() {
-	if p.cmd == nil {
-		return
-	}
-	if p.spec.quit != 0 {
-		for _, pid := range p.family() {
-			_ = syscall.Kill(pid, syscall.SIGCONT)
-		}
-		_ = p.cmd.Process.Signal(syscall.SIGCONT)
-		_ = p.cmd.Process.Signal(p.spec.quit)
-		select {
-		case <-p.done:
-			p.cmd = nil
-			return
-		case <-time.After(10 * time.Second):
-		}
-	}
-	p.end(syscall.SIGKILL)
-}
-
-// family is the server's children, where there is a /proc to tell.
-func (p *Process) family() (pids []int) {
-	if !p.spec.children || p.cmd == nil {
-		return nil
-	}
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range stats {
-		var pid, parent int
-		var state string
-		b, _ := os.ReadFile(f)
-		open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-		if open < 0 || end < open {
-			continue // it has ended
-		}
-		_, err1 := fmt.Sscan(string(b[:open]), &pid)
-		_, err2 := fmt.Sscan(string(b[end+1:]), &state, &parent)
-		if err1 == nil && err2 == nil && parent == p.cmd.Process.Pid {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// alive: it exists, and is more than an entry that nobody has collected.
-func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	rest := b[bytes.LastIndexByte(b, ')')+1:]
-	return len(rest) > 1 && rest[1] != 'Z' && rest[1] != 'X'
-}
-
-func (p *Process) signal(sig syscall.Signal) {
-	p.t.Helper()
-	if p.cmd == nil {
-		p.t.Fatalf("servertest: %v to %s, which is not running", sig, p.spec.name)
-	}
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		p.t.Fatalf("servertest: %v to %s: %v", sig, p.spec.name, err)
-	}
-}
-
-// Need skips the test if a binary is not installed, and fails it under
-// BELAY_REQUIRE_SERVERS=1.
-func Need(t testing.TB, bins ...string) {
-	t.Helper()
-	for _, b := range bins {
-		binary(t, spec{name: b, bins: []string{b}})
-	}
-}
-
-func binary(t testing.TB, s spec) string {
-	t.Helper()
-	for _, name := range s.bins {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-		// Some kinds are installed beside what is in PATH: a pattern then.
-		for _, path := range matches(name) {
-			if _, err := exec.LookPath(path); err == nil {
-				return path
-			}
-		}
-	}
-	if os.Getenv("BELAY_REQUIRE_SERVERS") == "1" {
-		t.Fatalf("servertest: none of %q is installed, and BELAY_REQUIRE_SERVERS=1: run scripts/deps", s.bins)
-	}
-	t.Skipf("none of %q is installed", s.bins)
-	return ""
-}
-
-func matches(pattern string) []string {
-	found, _ := filepath.Glob(pattern)
-	slices.Reverse(found) // the newest version
-	return found
-}
-
 // run runs a program of the server's to its end, as the server's user.
 func (p *Process) run(bin string, args ...string) error {
 	cmd := exec.Command(bin, args...)
@@ -399,79 +276,4 @@ func (p *Process) run(bin string, args ...string) error {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(bin), err, out)
 	}
 	return nil
-}
-
-// credential is nil unless the test runs as root.
-func credential(users []string) *syscall.Credential {
-	if os.Getuid() != 0 {
-		return nil
-	}
-	for _, name := range append(users, "nobody") {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-		if err1 == nil && err2 == nil {
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		}
-	}
-	return nil
-}
-
-// directory is not t.TempDir, which other users cannot enter.
-func directory(t testing.TB, cred *syscall.Credential) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "belay-servertest-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if cred != nil {
-		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// FreeAddrs are addresses on 127.0.0.1 that nobody listens on, for servers that a
-// test starts by itself. Their ports are of the same kind as those of servers here.
-func FreeAddrs(t testing.TB, n int) []string {
-	t.Helper()
-	var addrs []string
-	for len(addrs) < n {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))))
-		if err != nil {
-			continue // somebody was faster
-		}
-		defer l.Close() // at the end, so that all differ
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
-}
-
-// FreeAddr is one of FreeAddrs.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	return FreeAddrs(t, 1)[0]
-}
-
-// freePort is below those that systems give to clients: the port of a server that
-// was killed is nobody's until it is started again, not even that of a client
-// that tries to reach it and meets itself.
-func freePort(t testing.TB) int {
-	t.Helper()
-	var err error
-	for range 100 {
-		port := 12000 + rand.N(20000)
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal(err)
-	return 0
 }
