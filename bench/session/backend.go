@@ -38,16 +38,16 @@ var backends = map[string]backend{
 	"plain":        {stateless: true, open: openPlain},
 	"redis-get":    {redis: true, stateless: true, open: openRedisGet},
 	"shared-mem":   {open: belayOn(openMem, nil)},
-	"shared-redis": {redis: true, open: belayOn(openRedis, nil)},
-	"sticky-async": {redis: true, open: belayOn(openRedis, func(o *session.Options) error {
+	"shared-redis": {redis: true, open: belayOn(openRedis("shared_redis:"), nil)},
+	"sticky-async": {redis: true, open: belayOn(openRedis("sticky_async:"), func(o *session.Options) error {
 		o.Mode, o.Route, o.Backup = session.Sticky, "app1", session.Async
 		return nil
 	})},
-	"sticky-sync": {redis: true, open: belayOn(openRedis, func(o *session.Options) error {
+	"sticky-sync": {redis: true, open: belayOn(openRedis("sticky_sync:"), func(o *session.Options) error {
 		o.Mode, o.Route = session.Sticky, "app1"
 		return nil
 	})},
-	"coherent": {redis: true, open: belayOn(openRedis, func(o *session.Options) (err error) {
+	"coherent": {redis: true, open: belayOn(openRedis("coherent:"), func(o *session.Options) (err error) {
 		o.Mode = session.Coherent
 		o.Cache, err = near.New(nil)
 		return err
@@ -111,8 +111,12 @@ func openRedisGet(ctx context.Context, address string) (http.Handler, error) {
 
 func openMem(context.Context, string) (session.Store, error) { return memstore.New(nil) }
 
-func openRedis(ctx context.Context, address string) (session.Store, error) {
-	return redisstore.Open(ctx, "redis://"+address+"/0", nil)
+// openRedis gives each app sessions, and a channel for notices, of its own: no other
+// app works while one is measured.
+func openRedis(prefix string) func(ctx context.Context, address string) (session.Store, error) {
+	return func(ctx context.Context, address string) (session.Store, error) {
+		return redisstore.Open(ctx, "redis://"+address+"/0", &redisstore.Options{Prefix: prefix})
+	}
 }
 
 // belayOn is Belay with its defaults, but for what set changes.
