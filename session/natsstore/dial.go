@@ -14,8 +14,13 @@ import (
 	"github.com/belay-ha/belay/session"
 )
 
+// sendPatience is how long a server may take nothing while the sockets are full. All
+// calls wait meanwhile, whatever their deadlines are.
+const sendPatience = 500 * time.Millisecond
+
 // Dial connects for Open. The connection reconnects for ever, notices a silent
-// server after 2 to 4 s, and while it is down refuses to send instead of
+// server after 2 to 4 s, or after half a second in which it takes nothing more of what
+// is sent, and while it is down refuses to send instead of
 // keeping writes for later: a write must not happen after its caller was told
 // that it had not. More options may follow; they win. Close it after the Store.
 func Dial(ctx context.Context, url string, more ...nats.Option) (*nats.Conn, error) {
@@ -27,6 +32,7 @@ func Dial(ctx context.Context, url string, more ...nats.Option) (*nats.Conn, err
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(1),
+		nats.FlusherTimeout(sendPatience),
 		nats.Timeout(2 * time.Second),
 		nats.DrainTimeout(time.Second),
 		nats.PermissionErrOnSubscribe(true),

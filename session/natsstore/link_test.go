@@ -245,3 +245,30 @@ func TestConnectionThatItsOwnerClosed(t *testing.T) {
 		t.Errorf("after its owner has closed the connection: %v", err)
 	}
 }
+
+// TestCallsEndThoughASilentServerTakesNoMore: once the sockets are full, sending waits
+// for the server too, and holds up whoever else sends.
+func TestCallsEndThoughASilentServerTakesNoMore(t *testing.T) {
+	relay, harmed, _ := relayed(t)
+	rec := record(time.Hour)
+	rec.Attrs = session.Attrs{{Name: "a", Value: make([]byte, 256<<10)}}
+	relay.Set(servertest.Fault{Mode: servertest.Silent})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	ended := make(chan error)
+	const calls = 100 // 25 MiB: what is not in a socket
+	for i := range calls {
+		go func() { ended <- harmed.Create(ctx, newID(byte(i)), rec) }()
+	}
+	hang := time.After(20 * time.Second)
+	for i := range calls {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, session.ErrUnavailable) {
+				t.Error(err)
+			}
+		case <-hang:
+			t.Fatalf("%d of %d calls wait for the server", calls-i, calls)
+		}
+	}
+}
