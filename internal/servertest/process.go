@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -91,8 +92,9 @@ func (p *Process) awaitStop(pid int) {
 	}
 }
 
-// stopped reports whether every thread of a process is stopped; where there is
-// no /proc it cannot know, and says so.
+// stopped reports whether every thread of a process is stopped, or dead: a frozen
+// parent collects no child that has just ended. Where there is no /proc it cannot
+// know, and says so.
 func stopped(pid int) bool {
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil || len(stats) == 0 {
@@ -104,7 +106,7 @@ func stopped(pid int) bool {
 			continue // the thread has ended
 		}
 		// pid (name) state …; the name may hold anything but its last parenthesis.
-		if rest := b[bytes.LastIndexByte(b, ')')+1:]; len(rest) > 1 && rest[1] != 'T' {
+		if rest := b[bytes.LastIndexByte(b, ')')+1:]; len(rest) > 1 && !strings.Contains("TZX", string(rest[1])) {
 			return false
 		}
 	}
