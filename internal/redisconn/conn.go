@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +36,8 @@ type Conn struct {
 	opts Options
 
 	places places
+	breaks atomic.Int64 // of connections, those that were not made included
+	whole  atomic.Int64 // the number of breaks when there last was an answer
 
 	// Of the form sentinel.
 	sentinels *sentinels

@@ -40,40 +40,24 @@ func (r Result) Gone() bool { return r.gone }
 // Do builds and sends a command, again if need be: it must be idempotent. build
 // is called once for each sending.
 func (c *Conn) Do(ctx context.Context, build func(b rueidis.Builder) rueidis.Completed) Result {
-	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		return client.Do(ctx, build(client.B())), nil
-	})
+	return c.piped(ctx, &order{build: build})
 }
 
 // On is Do of a command on one key.
 func (c *Conn) On(ctx context.Context, command, key string, args ...string) Result {
 	keys := [...]string{key}
-	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		return client.Do(ctx, c.command(client.B(), keys[:], args, command)), nil
-	})
+	return c.piped(ctx, &order{verb: command, keys: keys[:], args: args})
 }
-
-// command builds one. Only a cluster's client has to know which arguments are keys:
-// it takes time to find out where they belong.
-func (c *Conn) command(b rueidis.Builder, keys, args []string, begin ...string) rueidis.Completed {
-	if c.form == cluster {
-		return b.Arbitrary(begin...).Keys(keys...).Args(args...).Build()
-	}
-	return b.Arbitrary(begin...).Args(keys...).Args(args...).Build()
-}
-
-// sender sends a command.
-type sender func(context.Context, rueidis.Client) (rueidis.RedisResult, error)
 
 // piped is call on the connection that all share.
-func (c *Conn) piped(ctx context.Context, send sender) Result {
+func (c *Conn) piped(ctx context.Context, o *order) Result {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	if err := c.places.take(ctx); err != nil {
 		return Result{err: fmt.Errorf("%w: redis %s has not answered the %d calls before", err, c.name, cap(c.places))}
 	}
 	defer c.places.leave(ctx)
-	return c.call(ctx, send)
+	return c.call(ctx, o)
 }
 
 // bound sees to it that a call ends.
@@ -86,14 +70,14 @@ func (c *Conn) bound(ctx context.Context) (context.Context, context.CancelFunc) 
 
 // call sends until there is an answer. An error of send itself comes with an answer
 // that is not to be trusted to last.
-func (c *Conn) call(ctx context.Context, send sender) Result {
+func (c *Conn) call(ctx context.Context, o *order) Result {
 	if err := ctx.Err(); err != nil {
 		return Result{err: err}
 	}
 	repeated, stuck := false, false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client := c.current()
-		answer, short := send(ctx, client)
+		answer, short := c.inTime(ctx, client, o)
 		err := answer.Error()
 		redisErr, isRedis := rueidis.IsRedisErr(err)
 		switch {

@@ -97,6 +97,21 @@ func get(ctx context.Context, c *Conn) error {
 	return c.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key("k").Build() }).Err()
 }
 
+// warm makes two calls together: the client has no queue, and looks after no
+// connection, until then.
+func warm(t *testing.T, c *Conn) {
+	t.Helper()
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			if err := get(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
 // However many calls there are, and however many before them got no answer, none
 // outlasts its deadline.
 func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
@@ -104,15 +119,7 @@ func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
 		var s silencer
 		c := s.connect(t)
 		defer c.Close()
-		var first sync.WaitGroup // together: of the calls of one alone the client makes no queue
-		for range 2 {
-			first.Go(func() {
-				if err := get(t.Context(), c); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		first.Wait()
+		warm(t, c)
 		s.silent.Store(true)
 		for round, patience := range []time.Duration{20 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -130,6 +137,43 @@ func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
 				})
 			}
 			calls.Wait()
+		}
+	})
+}
+
+// While one call makes a new connection, others that need it wait for it: but none
+// longer than it may.
+func TestCallsEndInTimeThoughAnotherConnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s silencer
+		c := s.connect(t)
+		defer c.Close()
+		warm(t, c)
+		s.silent.Store(true)
+		time.Sleep(5 * time.Second) // the client notices
+		var calls sync.WaitGroup
+		for _, patience := range []time.Duration{300 * time.Millisecond, 20 * time.Millisecond} {
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				began := time.Now()
+				if err := get(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if took := time.Since(began); took != patience {
+					t.Errorf("a call took %v of %v", took, patience)
+				}
+			})
+			synctest.Wait()
+		}
+		calls.Wait()
+		s.silent.Store(false)
+		time.Sleep(lingers)
+		if err := get(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+		if c.breaks.Load() == 0 || c.whole.Load() != c.breaks.Load() {
+			t.Errorf("of %d breaks %d are over", c.breaks.Load(), c.whole.Load())
 		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 type sharing struct {
 	net.Conn
 	calls places
+	ended func()
 }
 
 func (s sharing) Write(b []byte) (int, error) {
@@ -27,6 +28,11 @@ func (s sharing) Write(b []byte) (int, error) {
 		runtime.Gosched()
 	}
 	return s.Conn.Write(b)
+}
+
+func (s sharing) Close() error {
+	s.ended()
+	return s.Conn.Close()
 }
 
 // share makes the connections of a client to be sharing ones.
@@ -38,9 +44,10 @@ func (c *Conn) share(o *rueidis.ClientOption) {
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
 		conn, err := dial(ctx, addr, d, secure)
 		if err != nil {
+			c.broken()
 			return nil, err
 		}
-		return sharing{conn, c.places}, nil
+		return sharing{conn, c.places, c.broken}, nil
 	}
 }
 

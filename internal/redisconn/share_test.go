@@ -43,7 +43,7 @@ func TestWritesWaitForWhoIsReadyToCall(t *testing.T) {
 				if called.Load() {
 					first++
 				}
-			}}, under}
+			}}, under, nil}
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,6 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -30,23 +29,13 @@ func (c *Conn) Write(ctx context.Context, build func(b rueidis.Builder) rueidis.
 	if c.opts.Replicas == 0 {
 		return c.Do(ctx, build)
 	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		return c.waited(ctx, client, build)
-	})
+	return c.apart(ctx, &order{build: build, waits: true})
 }
 
 // Script runs a script, again if need be: it must be idempotent. The keys must
 // lie in one slot.
 func (c *Conn) Script(ctx context.Context, script *Script, keys []string, args ...string) Result {
-	return c.piped(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		answer := client.Do(ctx, c.command(client.B(), keys, args, "EVALSHA", script.sha, strconv.Itoa(len(keys))))
-		if unknown(answer) {
-			answer = client.Do(ctx, c.command(client.B(), keys, args, "EVAL", script.body, strconv.Itoa(len(keys))))
-		}
-		return answer, nil
-	})
+	return c.piped(ctx, &order{script: script, keys: keys, args: args})
 }
 
 // WriteScript is Script with the promise of Write.
@@ -54,33 +43,21 @@ func (c *Conn) WriteScript(ctx context.Context, script *Script, keys []string, a
 	if c.opts.Replicas == 0 {
 		return c.Script(ctx, script, keys, args...)
 	}
-	eval := func(verb, text string) func(b rueidis.Builder) rueidis.Completed {
-		return func(b rueidis.Builder) rueidis.Completed {
-			return c.command(b, keys, args, verb, text, strconv.Itoa(len(keys)))
-		}
-	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	return c.call(ctx, func(ctx context.Context, client rueidis.Client) (rueidis.RedisResult, error) {
-		answer, short := c.waited(ctx, client, eval("EVALSHA", script.sha))
-		if unknown(answer) {
-			return c.waited(ctx, client, eval("EVAL", script.body))
-		}
-		return answer, short
-	})
+	return c.apart(ctx, &order{script: script, keys: keys, args: args, waits: true})
 }
 
-// unknown: the server does not know the script (yet, or any more).
-func unknown(answer rueidis.RedisResult) bool {
-	err, ok := rueidis.IsRedisErr(answer.Error())
-	return ok && err.IsNoScript()
+// apart is call on a connection that is nobody else's meanwhile.
+func (c *Conn) apart(ctx context.Context, o *order) Result {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return c.call(ctx, o)
 }
 
 // waited sends a command and WAIT on one connection: on two, nothing would be
 // waited for. The server's WAIT is for all that was written when the command
 // before it ended, so it also counts for a command that is sent a second time and
 // finds its work done.
-func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b rueidis.Builder) rueidis.Completed) (rueidis.RedisResult, error) {
+func (c *Conn) waited(ctx context.Context, client rueidis.Client, command rueidis.Completed) (rueidis.RedisResult, error) {
 	limit := c.opts.ReplicaTimeout
 	if d, ok := ctx.Deadline(); ok { // the answer has to come in time
 		limit = min(limit, time.Until(d)*9/10)
@@ -89,7 +66,7 @@ func (c *Conn) waited(ctx context.Context, client rueidis.Client, build func(b r
 	try, cancel := context.WithTimeout(ctx, limit+answerTimeout)
 	defer cancel()
 	wait := client.B().Wait().Numreplicas(int64(c.opts.Replicas)).Timeout(max(1, limit.Milliseconds())).Build()
-	both := []rueidis.Completed{build(client.B()), wait}
+	both := []rueidis.Completed{command, wait}
 	var answers []rueidis.RedisResult
 	if c.form == cluster {
 		answers = onOneNode(try, client, both)
