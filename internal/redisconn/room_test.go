@@ -97,6 +97,19 @@ func get(ctx context.Context, c *Conn) error {
 	return c.Do(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Get().Key("k").Build() }).Err()
 }
 
+// getInVain is a call that ends with its deadline.
+func getInVain(t *testing.T, c *Conn, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	if err := get(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took != patience {
+		t.Errorf("a call took %v of %v", took, patience)
+	}
+}
+
 // warm makes two calls together: the client has no queue, and looks after no
 // connection, until then.
 func warm(t *testing.T, c *Conn) {
@@ -121,20 +134,10 @@ func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
 		defer c.Close()
 		warm(t, c)
 		s.silent.Store(true)
-		for round, patience := range []time.Duration{20 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			began := time.Now()
+		for _, patience := range []time.Duration{20 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
 			var calls sync.WaitGroup
 			for range 2 * room {
-				calls.Go(func() {
-					if err := get(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
-						t.Error(err)
-					}
-					if took := time.Since(began); took != patience {
-						t.Errorf("round %d: a call took %v of %v", round, took, patience)
-					}
-				})
+				calls.Go(func() { getInVain(t, c, patience) })
 			}
 			calls.Wait()
 		}
@@ -153,17 +156,7 @@ func TestCallsEndInTimeThoughAnotherConnects(t *testing.T) {
 		time.Sleep(5 * time.Second) // the client notices
 		var calls sync.WaitGroup
 		for _, patience := range []time.Duration{300 * time.Millisecond, 20 * time.Millisecond} {
-			calls.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				defer cancel()
-				began := time.Now()
-				if err := get(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
-					t.Error(err)
-				}
-				if took := time.Since(began); took != patience {
-					t.Errorf("a call took %v of %v", took, patience)
-				}
-			})
+			calls.Go(func() { getInVain(t, c, patience) })
 			synctest.Wait()
 		}
 		calls.Wait()
