@@ -6,9 +6,11 @@ package sqlstore_test
 import (
 	"database/sql"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/belay-ha/belay/internal/servertest"
+	"github.com/belay-ha/belay/session/internal/killtest"
 	"github.com/belay-ha/belay/session/sqlstore"
 	"github.com/belay-ha/belay/session/sqlstore/mysql"
 )
@@ -64,16 +66,17 @@ func TestPlannedFailOverOfMariaDB(t *testing.T) {
 	a, b := startMember(t, 1), startMember(t, 2)
 	run(t, a.root, "SET GLOBAL read_only = 0", "CREATE USER app IDENTIFIED BY 'secret'", "GRANT ALL ON belay.* TO app")
 	b.follow(t, a)
-	w := &writers{t: t, kind: "mysql", address: "app:secret@tcp(" + a.Addr() + "," + b.Addr() + ")/belay", prefix: prefix()}
+	address, tables := "app:secret@tcp("+a.Addr()+","+b.Addr()+")/belay", prefix()
+	w := killtest.New(t, "mysql", address, tables)
 	if n := count(t, b.root, fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', %g)", a.position(t), patience.Seconds())); n != 0 {
 		t.Fatal("the replica does not follow") // the user must be there, too
 	}
-	s := open(t, opened(t)(mysql.Open(w.address, nil)), &sqlstore.Options{Prefix: w.prefix})
-	w.start()
+	s := open(t, opened(t)(mysql.Open(address, nil)), &sqlstore.Options{Prefix: tables})
+	w.Start()
 	for _, way := range []struct{ from, to member }{{a, b}, {b, a}} {
-		w.await(300)
+		w.Await(300)
 		last := failOver(t, way.from, way.to)
-		w.await(300)
+		w.Await(300)
 		if now := way.from.position(t); now != last {
 			t.Errorf("%s has taken writes after %s, up to %s", way.from.Addr(), last, now)
 		}
@@ -83,8 +86,8 @@ func TestPlannedFailOverOfMariaDB(t *testing.T) {
 		run(t, way.from.root, fmt.Sprintf("SET GLOBAL gtid_slave_pos = '%s'", last))
 		way.from.follow(t, way.to)
 	}
-	w.kill()
-	w.verify(s)
+	w.Kill()
+	w.Verify(s, math.MaxUint64)
 	if name, err := s.Primary(t.Context()); err != nil || name != a.Addr() {
 		t.Errorf("the primary is %s, %v, want %s", name, err, a.Addr())
 	}

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/internal/killtest"
 	"github.com/belay-ha/belay/session/sqlstore"
 	"github.com/belay-ha/belay/session/sqlstore/mysql"
 	"github.com/belay-ha/belay/session/sqlstore/postgres"
@@ -61,19 +63,20 @@ func eventually(t *testing.T, what string, f func() error) {
 func TestPromotedStandbyHasEveryAcknowledgedWrite(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
-	w := &writers{t: t, kind: "postgres", address: p.address, prefix: prefix()}
+	tables := prefix()
+	w := killtest.New(t, "postgres", p.address, tables)
 	db := opened(t)(postgres.Open(p.address, nil))
-	s := open(t, db, &sqlstore.Options{Prefix: w.prefix})
+	s := open(t, db, &sqlstore.Options{Prefix: tables})
 	if name, err := s.Primary(t.Context()); err != nil || name != p.primary.Addr() {
 		t.Fatalf("the primary is %s, %v, want %s", name, err, p.primary.Addr())
 	}
-	w.start()
-	w.await(300)
+	w.Start()
+	w.Await(300)
 	p.primary.Kill()
 	p.standby.Promote()
-	w.await(300)
-	w.kill()
-	w.verify(s)
+	w.Await(300)
+	w.Kill()
+	w.Verify(s, math.MaxUint64)
 	if name, err := s.Primary(t.Context()); err != nil || name != p.standby.Addr() {
 		t.Errorf("after the promotion the primary is %s, %v, want %s", name, err, p.standby.Addr())
 	}
