@@ -221,9 +221,12 @@ func testFenceProbe(t *testing.T, e *env) {
 	if a.h.ServeHTTP(w, r); w.Code != http.StatusBadRequest {
 		t.Errorf("a malformed probe was answered %d", w.Code)
 	}
+	b, ran := e.browser(), false
+	w = b.do(a, func(context.Context, *session.Session) { ran = true }, func(r *http.Request) { r.Header.Set(wire.HeaderAttempt, "a b c") })
+	if w.Code != http.StatusBadRequest || ran {
+		t.Errorf("a malformed attempt was answered %d, and the app ran: %v", w.Code, ran)
+	}
 	// Without the header the path is the app's own.
-	b := e.browser()
-	ran := false
 	b.must(a, func(context.Context, *session.Session) { ran = true }, func(r *http.Request) { r.URL.Path = wire.ProbePath })
 	if !ran {
 		t.Error("the path was taken from the app")

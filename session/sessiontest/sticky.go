@@ -5,6 +5,7 @@ package sessiontest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ var stickyPromises = []promise{
 	{"sticky_reads_do_not_ask_the_store", testStickyReads},
 	{"sticky_sync_writes_before_the_answer", testStickySync},
 	{"H31_another_server_takes_over_with_all_data", testH31},
+	{"H33_a_take_over_is_one_write_under_a_higher_term", testH33},
 	{"H34_a_take_over_loads_once_and_keeps_the_change_of_that_request", testH34},
 	{"sticky_flip_back_sees_what_the_other_server_wrote", testStickyFlipBack},
 	{"sticky_async_answers_before_the_store_has_it_and_drains", testStickyAsync},
@@ -87,6 +89,36 @@ func testH31(t *testing.T, e *env) {
 	b.color(other)
 	if taken.Load() != 1 {
 		t.Error("taken over twice")
+	}
+}
+
+// testH33: also a request that changes nothing takes over by a write, after which
+// nothing of the old owner fits any more.
+func testH33(t *testing.T, e *env) {
+	a, other := e.sticky("a", false), e.sticky("b", false)
+	b := e.browser()
+	b.must(a, setColor("red"))
+	_, before := e.stored(b)
+	id := e.store.last()
+	late, err := e.store.Store.Load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	updates := e.store.updates.Load()
+	for range 3 {
+		if got := b.color(other); got != "red" {
+			t.Errorf("the new owner shows %q", got)
+		}
+	}
+	if n := e.store.updates.Load() - updates; n != 1 {
+		t.Errorf("a take-over and two reads made %d writes, want 1", n)
+	}
+	if _, after := e.stored(b); after.Term != before.Term+1 || after.N <= before.N {
+		t.Errorf("revision %v became %v", before, after)
+	}
+	late.Rev = before.Next()
+	if err := e.store.Store.Update(t.Context(), id, late, before); !errors.Is(err, session.ErrConflict) {
+		t.Errorf("a late write of the old owner: %v", err)
 	}
 }
 
