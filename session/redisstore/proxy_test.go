@@ -16,8 +16,10 @@ import (
 type proxy struct {
 	listener net.Listener
 	mu       sync.Mutex
-	command  string // whose answer is lost next
-	instead  func() // nil: none
+	command  string        // whose answer is lost next
+	instead  func()        // nil: none
+	awaited  string        // answers are held until a request names it
+	seen     chan struct{} // closed then; nil: none are held
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -62,6 +64,10 @@ func (p *proxy) requests(backend io.Writer, client io.Reader, doomed *atomic.Boo
 		if p.instead != nil && bytes.Contains(buf[:n], []byte(p.command)) {
 			doomed.Store(true)
 		}
+		if p.awaited != "" && bytes.Contains(buf[:n], []byte(p.awaited)) {
+			p.awaited = ""
+			close(p.seen)
+		}
 		p.mu.Unlock()
 		if _, err := backend.Write(buf[:n]); err != nil {
 			return
@@ -86,6 +92,12 @@ func (p *proxy) answers(client io.Writer, backend io.Reader, doomed *atomic.Bool
 			}
 			return
 		}
+		p.mu.Lock()
+		seen := p.seen
+		p.mu.Unlock()
+		if seen != nil {
+			<-seen
+		}
 		if _, err := client.Write(buf[:n]); err != nil {
 			return
 		}
@@ -98,6 +110,24 @@ func (p *proxy) loseNext(command string, f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.command, p.instead = command, f
+}
+
+// holdUntil holds all answers until a request names such a command. It reports
+// whether one did, and passes on what is held.
+func (p *proxy) holdUntil(command string) (came func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.awaited, p.seen = command, make(chan struct{})
+	return func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		came := p.awaited == ""
+		if !came {
+			close(p.seen)
+		}
+		p.awaited, p.seen = "", nil
+		return came
+	}
 }
 
 func (p *proxy) mustHaveLost(t *testing.T) {

@@ -5,13 +5,16 @@ package redisstore_test
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
+	"github.com/belay-ha/belay/session/redisstore"
 )
 
 // TestRoundTrips holds requests to their price on the wire.
@@ -80,5 +83,24 @@ func TestRoundTrips(t *testing.T) {
 		if loads, scripts, plain := calls("hmget"), calls("evalsha"), calls("hgetall"); loads != tc.loads || scripts != tc.scripts || plain != "0" {
 			t.Errorf("%s: %s HMGET, %s EVALSHA, %s HGETALL; want %s, %s, none", tc.name, loads, scripts, plain, tc.loads, tc.scripts)
 		}
+	}
+}
+
+// A write asks the server to wait for its replicas without waiting for its own
+// answer first.
+func TestAWaitRidesAlong(t *testing.T) {
+	master := servertest.StartRedis(t)
+	servertest.StartReplica(t, master).AwaitCopy(master)
+	p := newProxy(t, master.Addr())
+	s := open(t, p.url(), &redisstore.Options{Replicas: 1, ReplicaTimeout: 20 * time.Second})
+	id, rec := newID(1), record(time.Hour)
+	if err := errors.Join(s.Create(t.Context(), id, rec), s.Update(t.Context(), id, next(rec, "1"), rec.Rev)); err != nil {
+		t.Fatal(err) // the server knows the scripts now
+	}
+	rec = next(rec, "1")
+	came := p.holdUntil("\r\nWAIT\r\n")
+	err := s.Update(within(t, 10*time.Second), id, next(rec, "2"), rec.Rev)
+	if rode := came(); !rode || err != nil {
+		t.Errorf("no answer had come: WAIT sent %v, %v", rode, err)
 	}
 }
