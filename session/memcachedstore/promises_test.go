@@ -249,11 +249,24 @@ func TestOptionsOfConnections(t *testing.T) {
 	s := open(t, g.url(), &memcachedstore.Options{Connections: 7, NodeTimeout: patient, ConnectTimeout: patient})
 	id, rec := newID(), newRecord(10)
 	ok(t, s.Create(t.Context(), id, rec))
-	eventually(t, "there are as many connections as Connections says", func() bool {
+	// Who asks keeps one connection: one that is just being closed would count, too.
+	asks, err := memcache.New(g[0].Addr(), &memcache.Options{Connections: 1})
+	ok(t, err)
+	defer asks.Close()
+	loadAndCount := func() string {
 		_, err := s.Load(t.Context(), id)
 		ok(t, err)
-		return statsOf(t, g[0])["curr_connections"] == 7+2
-	})
+		stats, err := asks.Stats(t.Context(), "")
+		ok(t, err)
+		return stats["curr_connections"]
+	}
+	const want = "8" // 7, and who asks
+	eventually(t, "there are as many connections as Connections says", func() bool { return loadAndCount() == want })
+	for range 20 {
+		if got := loadAndCount(); got != want {
+			t.Errorf("%s connections, want %s", got, want)
+		}
+	}
 
 	// One that accepts, and says nothing: before the greeting and after it.
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
