@@ -13,7 +13,7 @@
 //	                                             corrupt, undecodable, bad_token, several_tokens
 //	belay_session_conflicts_total                commits that met a newer record and applied their changes to that
 //	belay_session_refused_attempts_total{stage}  before_handler, before_commit: attempts past the gateway's deadline
-//	belay_session_store_errors_total{op}         create, delete, epoch, index, list, load, patch, revoke, touch, unindex, update, other
+//	belay_session_store_errors_total{op}         create, delete, epoch, extend, index, list, load, lock, patch, revoke, touch, unindex, unlock, update, other
 //	belay_session_store_evictions_total          what servers of a store threw away because their memory was full
 //
 // The last one is of Evictions, for stores that tell; the others are of Hooks. Every

@@ -16,7 +16,7 @@ import (
 var (
 	events = []string{"created", "renewed", "destroyed", "expired", "lost", "taken_over", "dropped", "rollback", "corrupt", "undecodable", "bad_token", "several_tokens"}
 	stages = []string{beforeHandler, beforeCommit}
-	ops    = []string{"create", "delete", "epoch", "index", "list", "load", "patch", "revoke", "touch", "unindex", "update", other}
+	ops    = []string{"create", "delete", "epoch", "extend", "index", "list", "load", "lock", "patch", "revoke", "touch", "unindex", "unlock", "update", other}
 )
 
 const (

@@ -77,7 +77,7 @@ func TestEveryHookCountsOnce(t *testing.T) {
 		}
 	}
 	hooks.Refused(t.Context(), false)
-	for _, op := range []string{"load", "create", "update", "touch", "delete", "index", "4f1c-an-id"} {
+	for _, op := range []string{"load", "create", "update", "touch", "delete", "index", "lock", "4f1c-an-id"} {
 		hooks.StoreError(t.Context(), op, errors.New("cable cut"))
 	}
 	if _, after := total(t, reg); after != before {
@@ -96,14 +96,17 @@ belay_session_refused_attempts_total{stage="before_handler"} 1
 belay_session_store_errors_total{op="create"} 1
 belay_session_store_errors_total{op="delete"} 1
 belay_session_store_errors_total{op="epoch"} 0
+belay_session_store_errors_total{op="extend"} 0
 belay_session_store_errors_total{op="index"} 1
 belay_session_store_errors_total{op="list"} 0
 belay_session_store_errors_total{op="load"} 1
+belay_session_store_errors_total{op="lock"} 1
 belay_session_store_errors_total{op="other"} 2
 belay_session_store_errors_total{op="patch"} 0
 belay_session_store_errors_total{op="revoke"} 0
 belay_session_store_errors_total{op="touch"} 1
 belay_session_store_errors_total{op="unindex"} 0
+belay_session_store_errors_total{op="unlock"} 0
 belay_session_store_errors_total{op="update"} 1
 `
 	err = testutil.GatherAndCompare(reg, strings.NewReader(want),
