@@ -34,6 +34,36 @@ func TestPromises(t *testing.T) {
 	}
 }
 
+// So has each feature of docs/session-tests.md.
+func TestSessionFeatures(t *testing.T) {
+	src, err := os.ReadFile("docs/session-tests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, features := readCode(t), 0
+	for line := range strings.Lines(string(src)) {
+		m := featureRow.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil || m[1] == "feature" || strings.HasPrefix(m[1], "---") {
+			continue
+		}
+		features++
+		names := mdCode.FindAllStringSubmatch(m[2], -1)
+		if len(names) == 0 {
+			t.Errorf("%s: no test", m[1])
+		}
+		for _, n := range names {
+			if why := c.missingTest(n[1]); why != "" {
+				t.Errorf("%s: %s", m[1], why)
+			}
+		}
+	}
+	if features < 80 {
+		t.Errorf("%d features: is it the page?", features)
+	}
+}
+
+var featureRow = regexp.MustCompile(`^\| (.+) \| (.+) \| +(?:seen )?\|$`)
+
 var promiseRow = regexp.MustCompile(`^\| ([A-Z]*)(\d+) \| (.+) \| (.+) \|$`)
 
 func (c *code) checkPromises(text string) (wrong []string, count map[string]int) {
