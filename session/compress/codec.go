@@ -93,7 +93,27 @@ func New(inner session.Codec, opts *Options) (*Codec, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("compress: new: %w", err)
 	}
-	return &Codec{inner: inner, opts: o}, nil
+	c := &Codec{inner: inner, opts: o}
+	c.encoders.New = func() any {
+		return must(zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
+			zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithEncoderCRC(true)))
+	}
+	c.decoders.New = func() any {
+		// Without a reader, and used for whole frames only, it has no goroutine.
+		return must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(uint64(max(o.MaxDecoded, window)))))
+	}
+	c.scratch.New = func() any { return new([]byte) }
+	return c, nil
+}
+
+// must is for what fails only if an option is none; ours are constants, and a
+// MaxDecoded that was checked.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic("compress: zstd: " + err.Error())
+	}
+	return v
 }
 
 // Marshal implements session.Codec.
@@ -106,11 +126,7 @@ func (c *Codec) Marshal(v any) ([]byte, error) {
 		return nil, fmt.Errorf("compress: marshal %T: %d bytes, and MaxDecoded is %d", v, len(data), c.opts.MaxDecoded)
 	}
 	if c.opts.Threshold >= 0 && len(data) >= c.opts.Threshold {
-		short, err := c.compress(data)
-		if err != nil {
-			return nil, err
-		}
-		if len(short) <= len(data)-len(data)/8 {
+		if short := c.compress(data); len(short) <= len(data)-len(data)/8 {
 			return short, nil
 		}
 	}
@@ -132,31 +148,20 @@ func (c *Codec) Unmarshal(data []byte, v any) error {
 func marked(b byte) bool { return b == markRaw || b == markZstd || b == markS2 }
 
 // compress returns a slice no longer than it must be: a store may keep it.
-func (c *Codec) compress(data []byte) ([]byte, error) {
-	scratch, ok := c.scratch.Get().(*[]byte)
-	if !ok {
-		scratch = new([]byte)
-	}
+func (c *Codec) compress(data []byte) []byte {
+	scratch := c.scratch.Get().(*[]byte)
 	defer c.scratch.Put(scratch)
 	if c.opts.Algorithm == S2 {
 		b := slices.Grow((*scratch)[:0], 1+s2.MaxEncodedLen(len(data)))
 		b = b[:cap(b)]
 		b[0] = markS2
 		*scratch = b[:1+len(s2.Encode(b[1:], data))]
-		return bytes.Clone(*scratch), nil
+		return bytes.Clone(*scratch)
 	}
-	enc, ok := c.encoders.Get().(*zstd.Encoder)
-	if !ok {
-		var err error
-		enc, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
-			zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithEncoderCRC(true))
-		if err != nil {
-			return nil, fmt.Errorf("compress: zstd: %w", err)
-		}
-	}
+	enc := c.encoders.Get().(*zstd.Encoder)
 	defer c.encoders.Put(enc)
 	*scratch = enc.EncodeAll(data, append((*scratch)[:0], markZstd))
-	return bytes.Clone(*scratch), nil
+	return bytes.Clone(*scratch)
 }
 
 func (c *Codec) decompress(data []byte) ([]byte, error) {
@@ -192,16 +197,7 @@ func (c *Codec) unzstd(frame []byte) ([]byte, error) {
 	if len(frame) == 0 { // else taken for no frames at all
 		return nil, fmt.Errorf("zstd: %w", io.ErrUnexpectedEOF)
 	}
-	dec, ok := c.decoders.Get().(*zstd.Decoder)
-	if !ok {
-		var err error
-		// Without a reader, and used for whole frames only, it has no goroutine.
-		dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxMemory(uint64(max(c.opts.MaxDecoded, window))))
-		if err != nil {
-			return nil, fmt.Errorf("zstd: %w", err)
-		}
-	}
+	dec := c.decoders.Get().(*zstd.Decoder)
 	defer c.decoders.Put(dec)
 	plain, err := dec.DecodeAll(frame, nil)
 	switch {

@@ -104,6 +104,7 @@ func TestWhatIsCompressed(t *testing.T) {
 		{"s2_at_the_default_threshold", compress.Options{Algorithm: compress.S2}, text(512), markS2},
 		{"just_below_a_threshold", compress.Options{Threshold: 100}, text(99), 0},
 		{"at_a_threshold", compress.Options{Threshold: 100}, text(100), markZstd},
+		{"from_the_first_byte_on", compress.Options{Threshold: 1}, text(100), markZstd},
 		{"switched_off", compress.Options{Threshold: -1}, text(10_000), 0},
 		{"noise", compress.Options{}, noise(10_000), 0},
 		{"noise_s2", compress.Options{Algorithm: compress.S2}, noise(10_000), 0},
@@ -139,6 +140,53 @@ func TestWhatIsCompressed(t *testing.T) {
 				t.Error("equal values give different bytes")
 			}
 		})
+	}
+}
+
+// A value that becomes an eighth shorter is worth it, and none that does not.
+func TestAnEighthIsTheLeast(t *testing.T) {
+	t.Parallel()
+	c := open(t, asIs{}, compress.Options{Algorithm: compress.S2})
+	exact := false
+	for n := 1050; n < 1250; n++ {
+		in := append(noise(1000), make([]byte, n-1000)...)
+		short, bound := 1+len(s2.Encode(nil, in)), n-n/8
+		exact = exact || short == bound
+		if got := len(marshal(t, c, in)); got != n && got != short || (got == short) != (short <= bound) {
+			t.Errorf("%d bytes that can become %d became %d", n, short, got)
+		}
+	}
+	if !exact {
+		t.Error("no value became just an eighth shorter")
+	}
+}
+
+// A new one for each value would be several times as much as the value.
+func TestEncodersAndDecodersAreUsedAgain(t *testing.T) { // alone: it counts what is allocated
+	for _, o := range []compress.Options{{}, {Algorithm: compress.S2}} {
+		c := open(t, asIs{}, o)
+		in := text(20_000)
+		data := marshal(t, c, in)
+		for _, tt := range []struct {
+			what string
+			do   func()
+			most uint64
+		}{
+			{"writing", func() { marshal(t, c, in) }, 1000},
+			{"reading", func() { reads(t, c, data, in) }, 3 * 20_000}, // it, and what asIs makes of it
+		} {
+			least := uint64(1 << 63) // a pool may be emptied at any time
+			for range 50 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				tt.do()
+				runtime.ReadMemStats(&after)
+				least = min(least, after.TotalAlloc-before.TotalAlloc)
+			}
+			if least > tt.most {
+				t.Errorf("algorithm %d: %s allocates %d bytes, want at most %d", o.Algorithm, tt.what, least, tt.most)
+			}
+		}
 	}
 }
 
@@ -229,13 +277,15 @@ func TestT42_bombs_are_refused(t *testing.T) { // alone: it counts what is alloc
 func TestT42_size_is_limited_both_ways(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{600, 1000, 5000, 300_000, 1 << 20, 3 << 20} {
-		for _, a := range []compress.Algorithm{compress.Zstd, compress.S2} {
-			c := open(t, asIs{}, compress.Options{Algorithm: a, MaxDecoded: limit})
+		for _, o := range []compress.Options{{}, {Algorithm: compress.S2}, {Threshold: -1}} {
+			o.MaxDecoded = limit
+			c := open(t, asIs{}, o)
 			reads(t, c, marshal(t, c, text(limit)), text(limit))
 			if _, err := c.Marshal(text(limit + 1)); err == nil {
 				t.Errorf("%d bytes were written, and could not be read", limit+1)
 			}
-			over := marshal(t, open(t, asIs{}, compress.Options{Algorithm: a, MaxDecoded: 2 * limit}), text(limit+1))
+			o.MaxDecoded = 2 * limit
+			over := marshal(t, open(t, asIs{}, o), text(limit+1))
 			if err := c.Unmarshal(over, new([]byte)); err == nil || !strings.Contains(err.Error(), "MaxDecoded") {
 				t.Errorf("%d bytes, limit %d: %v", limit+1, limit, err)
 			}
@@ -343,10 +393,19 @@ func TestNewRefuses(t *testing.T) {
 		{nil, nil, "inner codec"},
 		{session.JSON{}, &compress.Options{Algorithm: 2}, "algorithm 2"},
 		{session.JSON{}, &compress.Options{MaxDecoded: -1}, "MaxDecoded of -1"},
-		{session.JSON{}, &compress.Options{MaxDecoded: 2 << 30}, "MaxDecoded of"},
+		{session.JSON{}, &compress.Options{MaxDecoded: 1<<30 + 1}, "MaxDecoded of"},
 	} {
 		if _, err := compress.New(tt.inner, tt.opts); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.opts, err, tt.want)
+		}
+	}
+}
+
+func TestLimitsMayBeAtTheirEnds(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{1, 1 << 30} {
+		if _, err := compress.New(asIs{}, &compress.Options{MaxDecoded: limit}); err != nil {
+			t.Errorf("%d: %v", limit, err)
 		}
 	}
 }
