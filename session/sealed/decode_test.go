@@ -75,6 +75,10 @@ func FuzzSC7_what_was_sealed(f *testing.F) {
 	good = session.AppendRecord(good, &s.Record)
 	f.Add(good)
 	f.Add(good[:10])
+	f.Add(good[:5])
+	f.Add([]byte{0})
+	f.Add([]byte{0, 0})
+	f.Add([]byte{0, 0x80})
 	f.Add([]byte{0, 0, 0})
 	f.Add([]byte{0, 0, 2})
 	f.Add([]byte{})
@@ -158,6 +162,41 @@ func TestSC7_every_bit_counts(t *testing.T) {
 	got, err := c.Open("n", id, text)
 	if err != nil || got.Owner != "42" || got.Epoch != 7 || got.Rest != sample().Rest || !got.Checked.Equal(sample().Checked) || len(got.Attrs) != 2 {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// What ends too early is damage: who asked is told nothing else.
+func TestSC7_a_sealed_session_may_end_anywhere(t *testing.T) {
+	t.Parallel()
+	s := sample()
+	whole := binary.AppendVarint(nil, s.Checked.UnixMilli())
+	whole = binary.AppendUvarint(whole, s.Epoch)
+	whole = appendID(append(whole, 1), s.Rest)
+	whole = session.AppendRecord(whole, &s.Record)
+	for n := range whole {
+		if _, err := parseCarried(whole[:n]); !errors.Is(err, session.ErrCorrupt) {
+			t.Errorf("%d of %d bytes: %v", n, len(whole), err)
+		}
+	}
+	if got, err := parseCarried(whole); err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestNewCookiesAccepts(t *testing.T) {
+	t.Parallel()
+	keys := [][]byte{bytes.Repeat([]byte{1}, keySize)}
+	for _, tc := range []struct {
+		opts CookieOptions
+		size int
+	}{
+		{CookieOptions{}, 3500},
+		{CookieOptions{MaxSize: 512}, 512},
+		{CookieOptions{MaxSize: 4096, Scope: strings.Repeat("x", 255)}, 4096},
+	} {
+		if c, err := NewCookies(keys, &tc.opts); err != nil || c.MaxSize() != tc.size {
+			t.Errorf("MaxSize %d: %v", tc.opts.MaxSize, err)
+		}
 	}
 }
 

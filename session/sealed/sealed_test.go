@@ -361,6 +361,35 @@ func TestT40_a_newer_seal_is_not_damage(t *testing.T) {
 	b.loads("a seal of version 2", alice, session.ErrNewer)
 }
 
+// The checksum is no secret: whoever writes to the store can make it right.
+func TestT40_a_seal_of_another_length_is_damage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.create(alice, record())
+	raw := b.raw(alice)
+	seal, _ := raw.Attrs.Get(sealName)
+	summed := func(b []byte) []byte {
+		return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	}
+	plant := func(seal []byte) {
+		changed := raw
+		changed.Attrs = raw.Attrs.With(sealName, seal)
+		b.plant(alice, changed)
+	}
+	whole := len(seal) - 4
+	long := append(slices.Clone(seal[:whole]), 0, 0)
+	for n := range len(long) + 1 {
+		if n != whole {
+			plant(summed(slices.Clone(long[:n])))
+			b.loads("a seal of another length", alice, session.ErrCorrupt)
+		}
+	}
+	plant(summed([]byte{2}))
+	b.loads("the shortest seal of version 2", alice, session.ErrNewer)
+	plant(summed(long[:whole:whole]))
+	b.loads("the seal itself", alice, nil)
+}
+
 func TestAcceptPlain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -439,6 +468,7 @@ type probe struct {
 
 func (p *probe) Ping(context.Context) error { p.pings++; return errors.New("away") }
 func (p *probe) Run(context.Context) error  { p.runs++; return nil }
+func (p *probe) Place() byte                { return 7 }
 
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
@@ -478,6 +508,35 @@ func TestCapabilities(t *testing.T) {
 	if err := r.Run(t.Context()); err != nil || inner.runs != 1 {
 		t.Error("the inner store does not run")
 	}
+	for s, want := range map[session.Store]byte{without: 0, s: 7} {
+		if p, _ := session.Capability[session.Placer](s); p.Place() != want {
+			t.Errorf("generation %d, want %d", p.Place(), want)
+		}
+	}
+}
+
+// Whose session it was is in the clear; what was in it stays closed.
+func TestWhoHearsOfAnExpiredSessionGetsNoValues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var told []session.Record
+		x, _ := session.Capability[session.Expirer](b.sealed)
+		x.OnExpired(func(id session.ID, rec session.Record) {
+			if id != alice {
+				t.Errorf("told of %v", id)
+			}
+			told = append(told, rec)
+		})
+		b.create(alice, record())
+		time.Sleep(2 * time.Hour)
+		b.create(alice, record()) // which removes the first one
+		if len(told) != 1 || told[0].Owner != "42" || len(told[0].Attrs) != 0 {
+			t.Errorf("told %+v", told)
+		}
+		x, _ = session.Capability[session.Expirer](over(t, bare{b.under}, secret(1)))
+		x.OnExpired(func(session.ID, session.Record) { t.Error("told by a store that does not notice") })
+	})
 }
 
 // Whatever somebody writes into the store: an error, no panic, and never a value
