@@ -5,6 +5,7 @@ package belayscs_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -382,6 +383,7 @@ func TestP06_iterate_revokes_and_a_listed_name_lets_nobody_in(t *testing.T) {
 			case "jane":
 				return a.Destroy(ctx)
 			case "john":
+				clients["john"].send("/put?k=meanwhile&v=1") // this one is found by its cookie
 				a.Put(ctx, "note", "hello")
 				_, _, err := a.Commit(ctx)
 				return err
@@ -397,12 +399,67 @@ func TestP06_iterate_revokes_and_a_listed_name_lets_nobody_in(t *testing.T) {
 		if got := clients["john"].send("/get?k=note").body; got != "hello" {
 			t.Errorf("a change made while iterating: %q", got)
 		}
+		if got := clients["john"].send("/get?k=meanwhile").body; got != "1" {
+			t.Errorf("another's change of the same time: %q", got)
+		}
 		if got := clients["jim"].send("/get?k=user").body; got != "jim" {
 			t.Errorf("the one left alone: %q", got)
 		}
 		if all, err = a.store.All(); err != nil || len(all) != 2 {
 			t.Errorf("%d listed after one was revoked, %v", len(all), err)
 		}
+	})
+}
+
+// An entry of the list may have outlived its session, or come before it.
+func TestAllListsWhatIsThere(t *testing.T) {
+	sm := scs.New()
+	synctest.Test(t, func(t *testing.T) {
+		under := &broken{Store: memory(t)}
+		a := newAppOn(t, sm, under, belayscs.Options{Index: "shop", CommitTimeout: time.Second})
+		a.IdleTimeout = time.Hour
+		index, _ := session.Capability[session.Indexer](under)
+		entries := func() int {
+			t.Helper()
+			e, err := index.Entries(t.Context(), "scs:shop")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(e)
+		}
+		lists := func(what string, sessions, left int) {
+			t.Helper()
+			if all, err := a.store.All(); err != nil || len(all) != sessions || entries() != left {
+				t.Errorf("%s: %d sessions, %v, and %d entries; want %d and %d", what, len(all), err, entries(), sessions, left)
+			}
+		}
+		enter := func(id session.ID) {
+			t.Helper()
+			if _, err := index.Index(t.Context(), "scs:shop", id, time.Now().Add(24*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := &client{t: t, h: a.h}
+		c.do("/put?k=user&v=jane")
+		gone := &client{t: t, h: a.h}
+		gone.do("/put?k=user&v=john")
+		sum := sha256.Sum256([]byte(gone.token))
+		gone.do("/logout")
+		lists("after a log-out", 1, 1)
+		enter(session.ID{Hash: [20]byte(sum[:20])}) // as if the log-out had not got so far
+		enter(session.ID{Hash: [20]byte{1}})        // as if it was about to be written
+		lists("a tombstone, and one to come", 1, 3)
+		under.err = session.ErrCorrupt
+		lists("damaged records", 0, 3)
+		under.err = errors.New("cable cut")
+		if _, err := a.store.All(); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+		under.err = nil
+		time.Sleep(time.Minute + 2*time.Second)
+		lists("long after", 1, 1)
+		time.Sleep(time.Hour)
+		lists("none is left", 0, 0)
 	})
 }
 
@@ -507,6 +564,8 @@ type broken struct {
 	session.Store
 	err error
 }
+
+func (b *broken) Unwrap() session.Store { return b.Store }
 
 func (b *broken) Load(ctx context.Context, id session.ID) (session.Record, error) {
 	if b.err != nil {
