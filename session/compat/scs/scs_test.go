@@ -33,6 +33,7 @@ func TestVerbs(t *testing.T) {
 		a := newApp(t, store, opts)
 		for name, h := range map[string]http.Handler{"middleware": a.h, "bare": a.bare} {
 			t.Run(name, func(t *testing.T) {
+				created, destroyed := a.created.Load(), a.destroyed.Load()
 				c := &client{t: t, h: h}
 				c.do("/put?k=a&v=1")
 				c.do("/put?k=b&v=2")
@@ -58,6 +59,9 @@ func TestVerbs(t *testing.T) {
 				c.token = last
 				if got := c.do("/get?k=user"); got != "" {
 					t.Errorf("after log-out: %q", got)
+				}
+				if c, d := a.created.Load()-created, a.destroyed.Load()-destroyed; c != 2 || d != 2 { // a renewal is one of each
+					t.Errorf("told of %d created and %d destroyed, want 2 and 2", c, d)
 				}
 			})
 		}
@@ -172,6 +176,98 @@ func TestSecondCommitOfARequestMerges(t *testing.T) {
 	}
 	if got.String() != "0m1m2m" {
 		t.Errorf("after three commits each: %q", got.String())
+	}
+}
+
+// Nor does one that made the session itself.
+func TestSecondCommitOfANewSessionMerges(t *testing.T) {
+	a := newApp(t, memory(t), belayscs.Options{})
+	ctx, err := a.Load(a.store.Context(t.Context()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Put(ctx, "mine", "1")
+	token, _, err := a.Commit(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := a.under.calls(); n != 1 {
+		t.Errorf("a new session made %d store calls, want one", n)
+	}
+	c := &client{t: t, h: a.h, token: token}
+	c.do("/put?k=theirs&v=2")
+	a.Put(ctx, "more", "3")
+	if _, _, err := a.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.do("/get?k=mine") + c.do("/get?k=theirs") + c.do("/get?k=more"); got != "123" {
+		t.Errorf("after both: %q", got)
+	}
+}
+
+// A store that did what it was asked, and whose answer got lost.
+func TestACommitIsDoneAgainAfterAnErrorThatWasNone(t *testing.T) {
+	under := &forgetful{Store: memory(t)}
+	a := newApp(t, under, belayscs.Options{})
+	ctx, err := a.Load(a.store.Context(t.Context()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Put(ctx, "k", "1")
+	under.err = errors.New("cable cut")
+	if _, _, err := a.Commit(ctx); !errors.Is(err, session.ErrUnavailable) {
+		t.Fatalf("got %v, want ErrUnavailable", err)
+	}
+	under.err = nil
+	a.Put(ctx, "k", "2")
+	token, _, err := a.Commit(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (&client{t: t, h: a.h, token: token}).do("/get?k=k"); got != "2" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// forgetful creates, and answers err while it is set.
+type forgetful struct {
+	session.Store
+	err error
+}
+
+func (f *forgetful) Create(ctx context.Context, id session.ID, rec session.Record) error {
+	return errors.Join(f.Store.Create(ctx, id, rec), f.err)
+}
+
+// What a worker wants of a session that it found on a list, and that is gone
+// meanwhile, is nothing.
+func TestAListedNameBringsNothingBack(t *testing.T) {
+	for name, o := range map[string]belayscs.Options{"tombstone": {Index: "shop"}, "no_tombstone": {Index: "shop", Tombstone: -1}} {
+		a := newApp(t, memory(t), o)
+		c := &client{t: t, h: a.h}
+		c.do("/put?k=user&v=jane")
+		token := c.token
+		all, err := a.store.All()
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%d listed, %v", len(all), err)
+		}
+		c.do("/logout")
+		for listed, b := range all {
+			for _, ctx := range []context.Context{t.Context(), a.store.Context(t.Context())} {
+				if err := a.store.CommitCtx(ctx, listed, b, time.Now().Add(time.Hour)); err != nil {
+					t.Errorf("%s: losing to a log-out is no error: %v", name, err)
+				}
+				if err := a.store.DeleteCtx(ctx, listed); err != nil {
+					t.Errorf("%s: a second log-out: %v", name, err)
+				}
+			}
+		}
+		if got := (&client{t: t, h: a.h, token: token}).do("/get?k=user"); got != "" {
+			t.Errorf("%s: logged in again as %q", name, got)
+		}
+		if a.lost.Load() != 2 || a.destroyed.Load() != 1 {
+			t.Errorf("%s: told of %d lost and %d destroyed, want 2 and 1", name, a.lost.Load(), a.destroyed.Load())
+		}
 	}
 }
 
