@@ -4,9 +4,12 @@
 package belayscs_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 	oldmem "github.com/alexedwards/scs/v2/memstore"
@@ -100,6 +103,78 @@ func TestSessionsMoveFromTheOldStore(t *testing.T) {
 	if got := c.do("/get?k=user"); got != "jane" {
 		t.Errorf("afterwards: %q", got)
 	}
+}
+
+// What the old store has and scs would not take is no session, or an error; it is
+// never one that is written here.
+func TestWhatDoesNotMove(t *testing.T) {
+	old := &withContext{MemStore: oldmem.NewWithCleanupInterval(0)}
+	a := newApp(t, memory(t), belayscs.Options{Old: old})
+	ctx := context.WithValue(t.Context(), testsKey{}, true)
+	put := func(token string, deadline time.Time) {
+		t.Helper()
+		b, err := (scs.GobCodec{}).Encode(deadline, map[string]any{"user": "jane"})
+		if err == nil {
+			err = old.Commit(token, b, time.Now().Add(time.Hour))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive, ended, broken := strings.Repeat("A", 43), strings.Repeat("B", 42)+"A", strings.Repeat("C", 42)+"A"
+	put(alive, time.Now().Add(time.Hour))
+	put(ended, time.Now().Add(-time.Second))
+	if err := old.Commit(broken, []byte("not gob"), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := a.store.FindCtx(ctx, ended); found || err != nil {
+		t.Errorf("past its deadline: found %v, %v", found, err)
+	}
+	if _, found, err := a.store.FindCtx(ctx, broken); found || err == nil || !strings.Contains(err.Error(), "Codec") {
+		t.Errorf("not to be read: found %v, %v", found, err)
+	}
+	if n := a.under.creates.Load(); n != 0 {
+		t.Errorf("%d sessions were created", n)
+	}
+	if _, found, err := a.store.FindCtx(ctx, alive); !found || err != nil {
+		t.Errorf("a good one: found %v, %v", found, err)
+	}
+	if _, found, _ := old.Find(alive); found {
+		t.Error("it is still in the old store")
+	}
+	if old.without != 0 {
+		t.Errorf("the old store was called %d times without the caller's context", old.without)
+	}
+}
+
+// withContext is an old store that takes a context, and counts calls with another
+// than the test's.
+type withContext struct {
+	*oldmem.MemStore
+	without int
+}
+
+type testsKey struct{}
+
+func (o *withContext) told(ctx context.Context) {
+	if ctx.Value(testsKey{}) == nil {
+		o.without++
+	}
+}
+
+func (o *withContext) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+	o.told(ctx)
+	return o.Find(token)
+}
+
+func (o *withContext) CommitCtx(ctx context.Context, token string, b []byte, expiry time.Time) error {
+	o.told(ctx)
+	return o.Commit(token, b, expiry)
+}
+
+func (o *withContext) DeleteCtx(ctx context.Context, token string) error {
+	o.told(ctx)
+	return o.Delete(token)
 }
 
 func TestOldNeedsTombstones(t *testing.T) {

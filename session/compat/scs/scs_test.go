@@ -334,6 +334,27 @@ func TestExpiredIsNotRevived(t *testing.T) {
 	})
 }
 
+// A reader that would only have moved the expiry has nothing to lose.
+func TestAReaderOfAnEndedSessionLosesNothing(t *testing.T) {
+	sm := scs.New()
+	synctest.Test(t, func(t *testing.T) {
+		for _, o := range []belayscs.Options{{}, {Tombstone: -1}} {
+			a := newAppOn(t, sm, memory(t), o)
+			a.IdleTimeout = time.Hour
+			c := &client{t: t, h: a.h}
+			c.do("/put?k=user&v=jane")
+			time.Sleep(30 * time.Minute)
+			got := a.during(c, "/get?k=user", func() { (&client{t: t, h: a.h, token: c.token}).do("/logout") })
+			if got.code != http.StatusOK || got.body != "jane" || a.lost.Load() != 0 || o.Tombstone < 0 && a.conflicts.Load() != 0 {
+				t.Errorf("%d %q, %d lost, %d conflicts", got.code, got.body, a.lost.Load(), a.conflicts.Load())
+			}
+			if got := c.do("/get?k=user"); got != "" {
+				t.Errorf("logged in again as %q", got)
+			}
+		}
+	})
+}
+
 // The number in the documents: without the middleware a log-out is safe for
 // Tombstone, with it for ever.
 func TestTombstoneLastsAsLongAsItSays(t *testing.T) {
@@ -614,8 +635,15 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("afterwards: %q", got)
 	}
 	under.err = session.ErrCorrupt
+	if got := c.send("/get?k=a"); got.code != http.StatusOK || got.body != "" {
+		t.Errorf("a damaged record: %d %q", got.code, got.body)
+	}
+	if err := a.store.Delete(c.token); err != nil {
+		t.Errorf("a log-out from a damaged record: %v", err)
+	}
+	under.err = nil
 	if got := c.do("/get?k=a"); got != "" {
-		t.Errorf("a damaged record: %q", got)
+		t.Errorf("logged out, and still %q", got)
 	}
 }
 
