@@ -179,6 +179,36 @@ func TestSecondCommitOfARequestMerges(t *testing.T) {
 	}
 }
 
+// What it committed before is no change any more, whoever changed it since.
+func TestSecondCommitTakesNothingBack(t *testing.T) {
+	a := newApp(t, memory(t), belayscs.Options{})
+	c := &client{t: t, h: a.h}
+	c.do("/put?k=old&v=o")
+	ctx, err := a.Load(a.store.Context(t.Context()), c.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(k string) {
+		t.Helper()
+		a.Put(ctx, k, "mine")
+		if _, _, err := a.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a")
+	put("b")
+	if n := a.conflicts.Load(); n != 0 {
+		t.Errorf("a request that is alone met %d conflicts with itself", n)
+	}
+	c.do("/put?k=a&v=theirs")
+	put("c")
+	c.do("/put?k=b&v=theirs")
+	put("d")
+	if got := c.do("/get?k=a") + c.do("/get?k=b") + c.do("/get?k=c") + c.do("/get?k=d"); got != "theirstheirsminemine" {
+		t.Errorf("after all: %q", got)
+	}
+}
+
 // Nor does one that made the session itself.
 func TestSecondCommitOfANewSessionMerges(t *testing.T) {
 	a := newApp(t, memory(t), belayscs.Options{})
@@ -616,11 +646,19 @@ func TestStoreDown(t *testing.T) {
 	a := newApp(t, under, belayscs.Options{})
 	c := &client{t: t, h: a.h}
 	c.do("/put?k=a&v=1")
+	ctx, err := a.Load(a.store.Context(t.Context()), c.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Put(ctx, "a", "2")
 	under.err = errors.New("cable cut")
+	if _, _, err := a.Commit(ctx); !errors.Is(err, session.ErrUnavailable) || a.under.updates.Load() != 1 || a.conflicts.Load() != 0 {
+		t.Errorf("commit: %v after %d tries, %d of them conflicts", err, a.under.updates.Load(), a.conflicts.Load())
+	}
 	if got := c.send("/get?k=a"); got.code != http.StatusInternalServerError {
 		t.Errorf("load: %d", got.code)
 	}
-	_, _, err := a.store.Find(c.token)
+	_, _, err = a.store.Find(c.token)
 	if !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("find: %v, want ErrUnavailable", err)
 	}
