@@ -25,6 +25,16 @@ import (
 type silencer struct{ silent atomic.Bool }
 
 func (s *silencer) serve(conn net.Conn) {
+	serve(conn, func(string) string {
+		if s.silent.Load() {
+			return ""
+		}
+		return "+OK\r\n"
+	})
+}
+
+// serve answers what a client of ours asks, if it is told what to.
+func serve(conn net.Conn, answer func(command string) string) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	for {
@@ -32,14 +42,14 @@ func (s *silencer) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		if s.silent.Load() {
+		text := answer(command)
+		switch {
+		case text == "":
 			continue
+		case command == "HELLO":
+			text = "%2\r\n+version\r\n+7.0.0\r\n+proto\r\n:3\r\n"
 		}
-		answer := "+OK\r\n"
-		if command == "HELLO" {
-			answer = "%2\r\n+version\r\n+7.0.0\r\n+proto\r\n:3\r\n"
-		}
-		if _, err := io.WriteString(conn, answer); err != nil {
+		if _, err := io.WriteString(conn, text); err != nil {
 			return
 		}
 	}
@@ -74,15 +84,25 @@ func readCommand(in *bufio.Reader) (first string, err error) {
 	return first, nil
 }
 
-func (s *silencer) connect(t *testing.T) *Conn {
+func (s *silencer) connect(t *testing.T) *Conn { return connect(t, pipe(s.serve)) }
+
+// pipe dials a server that is a function.
+func pipe(serve func(net.Conn)) func() (net.Conn, error) {
+	return func() (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go serve(theirs)
+		return ours, nil
+	}
+}
+
+func connect(t *testing.T, dial func() (net.Conn, error)) *Conn {
+	t.Helper()
 	c := &Conn{places: make(places, room), kick: make(chan struct{}, 1)}
 	c.opts, _ = Options{}.withDefaults()
 	c.option.InitAddress, c.option.ForceSingleClient = []string{"silencer"}, true
 	c.tune(c.opts)
 	c.option.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go s.serve(theirs)
-		return ours, nil
+		return dial()
 	}
 	c.share(&c.option)
 	client, err := rueidis.NewClient(c.option)

@@ -4,10 +4,15 @@
 package redisconn
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"github.com/redis/rueidis"
 )
 
 // written calls a function instead of writing.
@@ -53,5 +58,26 @@ func TestWritesWaitForWhoIsReadyToCall(t *testing.T) {
 		if got := first > tries/2; got != want {
 			t.Errorf("with %d calls under way: %d of %d times the other one was first", calls, first, tries)
 		}
+	}
+}
+
+func TestEveryConnectionIsASharingOne(t *testing.T) {
+	c := &Conn{places: make(places, 1)}
+	under := written{}
+	gone := errors.New("gone")
+	var o rueidis.ClientOption
+	o.DialCtxFn = func(_ context.Context, addr string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		if addr == "gone" {
+			return nil, gone
+		}
+		return &under, nil
+	}
+	c.share(&o)
+	conn, err := o.DialCtxFn(t.Context(), "there", nil, nil)
+	if s, ok := conn.(sharing); err != nil || !ok || s.Conn != net.Conn(&under) || s.calls != c.places {
+		t.Errorf("%T, %v", conn, err)
+	}
+	if conn, err := o.DialCtxFn(t.Context(), "gone", nil, nil); conn != nil || !errors.Is(err, gone) {
+		t.Errorf("%v, %v", conn, err)
 	}
 }
