@@ -301,6 +301,78 @@ func TestAListedNameBringsNothingBack(t *testing.T) {
 	}
 }
 
+// Of two parallel requests one may move the session's end.
+func TestParallelWritersAndTheDeadline(t *testing.T) {
+	sm := scs.New()
+	sm.Lifetime = time.Hour
+	for name, tt := range map[string]struct{ mine, theirs, want time.Duration }{
+		"nobody_moves_it": {0, 0, time.Hour},
+		"mine_to_sooner":  {10 * time.Minute, 0, 10 * time.Minute},
+		"mine_to_later":   {2 * time.Hour, 0, 2 * time.Hour},
+		"theirs_sooner":   {0, 10 * time.Minute, 10 * time.Minute},
+		"theirs_later":    {0, 2 * time.Hour, 2 * time.Hour},
+		"both":            {10 * time.Minute, 2 * time.Hour, 10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAppOn(t, sm, memory(t), belayscs.Options{})
+				c := &client{t: t, h: a.h}
+				c.do("/put?k=old&v=o")
+				began := time.Now()
+				begin := func(k string, deadline time.Duration) context.Context {
+					ctx, err := a.Load(a.store.Context(t.Context()), c.token)
+					if err != nil {
+						t.Fatal(err)
+					}
+					a.Put(ctx, k, k)
+					if deadline != 0 {
+						a.SetDeadline(ctx, began.Add(deadline))
+					}
+					return ctx
+				}
+				mine, theirs := begin("mine", tt.mine), begin("theirs", tt.theirs)
+				for _, ctx := range []context.Context{theirs, mine} {
+					if _, _, err := a.Commit(ctx); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(tt.want - time.Second)
+				if got := c.send("/get?k=mine").body + c.send("/get?k=theirs").body; got != "minetheirs" {
+					t.Errorf("before the end: %q", got)
+				}
+				time.Sleep(2 * time.Second)
+				if _, found, err := a.store.Find(c.token); found || err != nil {
+					t.Errorf("after the end: found %v, %v", found, err)
+				}
+			})
+		})
+	}
+}
+
+// A request that commits twice has moved the expiry once.
+func TestSecondCommitMovesNothing(t *testing.T) {
+	sm := scs.New()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppOn(t, sm, memory(t), belayscs.Options{})
+		a.IdleTimeout = 10 * time.Minute
+		c := &client{t: t, h: a.h}
+		c.do("/put?k=a&v=1")
+		time.Sleep(5 * time.Minute)
+		ctx, err := a.Load(a.store.Context(t.Context()), c.token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, _, err := a.Commit(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := a.under.touches.Load(); n != 1 {
+			t.Errorf("%d touches, want 1", n)
+		}
+	})
+}
+
 // P10: requests that change nothing write nothing, but for the expiry.
 func TestP10_untouched_requests_write_nothing(t *testing.T) {
 	sm := scs.New()
