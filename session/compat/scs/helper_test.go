@@ -35,6 +35,7 @@ type app struct {
 	conflicts   atomic.Int32
 	created     atomic.Int32
 	destroyed   atomic.Int32
+	corrupt     atomic.Int32
 	badTokens   atomic.Int32
 	storeErrors atomic.Int32
 }
@@ -44,7 +45,7 @@ func (a *app) hooks() session.Hooks {
 		return func(context.Context, session.Info) { n.Add(1) }
 	}
 	return session.Hooks{
-		Lost: count(&a.lost), Conflict: count(&a.conflicts), Created: count(&a.created), Destroyed: count(&a.destroyed),
+		Lost: count(&a.lost), Conflict: count(&a.conflicts), Created: count(&a.created), Destroyed: count(&a.destroyed), Corrupt: count(&a.corrupt),
 		BadToken:   func(context.Context) { a.badTokens.Add(1) },
 		StoreError: func(context.Context, string, error) { a.storeErrors.Add(1) },
 	}

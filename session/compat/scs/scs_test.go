@@ -542,6 +542,7 @@ func TestForeignTokens(t *testing.T) {
 		"short":     "abc",
 		"alphabet":  strings.Repeat("!", 43),
 		"newline":   strings.Repeat("a", 42) + "\n",
+		"31_bytes":  strings.Repeat("A", 42) + "\n", // base64 skips ends of lines
 		"spare_bit": strings.Repeat("A", 42) + "B",
 		"store_key": session.ID{Hash: [20]byte{1}}.Key(),
 	} {
@@ -747,6 +748,9 @@ func TestStoreDown(t *testing.T) {
 	under.err = session.ErrCorrupt
 	if got := c.send("/get?k=a"); got.code != http.StatusOK || got.body != "" {
 		t.Errorf("a damaged record: %d %q", got.code, got.body)
+	}
+	if n := a.corrupt.Load(); n != 1 {
+		t.Errorf("Hooks.Corrupt was called %d times", n)
 	}
 	if err := a.store.Delete(c.token); err != nil {
 		t.Errorf("a log-out from a damaged record: %v", err)
