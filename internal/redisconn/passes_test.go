@@ -6,6 +6,7 @@ package redisconn_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,6 +137,24 @@ func TestWaitInAClusterIsForTheNodeThatWrote(t *testing.T) {
 				t.Fatalf("%s: got %v, want ErrReplicas", name, err)
 			}
 		}
+	}
+	// A slot moves there, and the client does not know. Where it was, the replica
+	// is well.
+	to, key := cl.MasterOf("k"), ""
+	for i := 0; key == ""; i++ {
+		if k := strconv.Itoa(i); cl.MasterOf(k) != to {
+			key = k
+		}
+	}
+	from := cl.MasterOf(key)
+	slot := fmt.Sprint(from.Must("CLUSTER", "KEYSLOT", key))
+	there, here := to.Must("CLUSTER", "MYID").(string), from.Must("CLUSTER", "MYID").(string)
+	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
+	to.Must("CLUSTER", "SETSLOT", slot, "NODE", there)
+	from.Must("CLUSTER", "SETSLOT", slot, "NODE", there)
+	err := c.Write(within(t, 20*time.Second), func(b rueidis.Builder) rueidis.Completed { return b.Set().Key(key).Value("1").Build() }).Err()
+	if !errors.Is(err, redisconn.ErrReplicas) || to.Must("GET", key) != "1" {
+		t.Errorf("got %v, want ErrReplicas", err)
 	}
 }
 

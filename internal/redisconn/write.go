@@ -89,8 +89,8 @@ func (c *Conn) waited(ctx context.Context, client rueidis.Client, command rueidi
 	return answers[0], nil
 }
 
-// onOneNode is for clusters: their clients send commands one by one to where they
-// belong, and WAIT belongs nowhere.
+// onOneNode is for clusters: their clients send again what met a slot that has
+// moved, to where that is, and not the WAIT after it, which belongs nowhere.
 func onOneNode(ctx context.Context, client rueidis.Client, both []rueidis.Completed) []rueidis.RedisResult {
 	node, release := client.Dedicate()
 	defer release()
