@@ -5,6 +5,7 @@ package redisconn_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -48,6 +49,15 @@ func TestServersThatCannotBeUsed(t *testing.T) {
 		r := servertest.StartRedis(t)
 		r.Must("ACL", "SETUSER", "me", "on", ">secret", "~*", "+@connection", "+@read")
 		refuses(t, "redis://me:secret@"+r.Addr(), nil, r.Addr(), "ACL", "set")
+	})
+	t.Run("no_permission_to_wait", func(t *testing.T) {
+		r := servertest.StartRedis(t)
+		r.Must("ACL", "SETUSER", "me", "on", ">secret", "~*", "+@all", "-wait")
+		c := openWith(t, "redis://me:secret@"+r.Addr(), &redisconn.Options{Replicas: 1})
+		err := c.Write(t.Context(), set("1")).Err()
+		if !errors.Is(err, redisconn.ErrReplicas) || !strings.Contains(err.Error(), "ACL") || !strings.Contains(err.Error(), r.Addr()) {
+			t.Errorf("got %v, want ErrReplicas and why", err)
+		}
 	})
 	t.Run("replica", func(t *testing.T) {
 		r := servertest.StartReplica(t, plain)

@@ -96,7 +96,7 @@ func onOneNode(ctx context.Context, client rueidis.Client, both []rueidis.Comple
 	defer release()
 	answers := node.DoMulti(ctx, both...)
 	for _, a := range answers {
-		if a.NonRedisError() != nil && !rueidis.IsRedisNil(a.Error()) {
+		if a.NonRedisError() != nil {
 			node.Close() // an answer may still come
 			break
 		}
