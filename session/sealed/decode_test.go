@@ -181,6 +181,12 @@ func TestSC7_a_sealed_session_may_end_anywhere(t *testing.T) {
 	if got, err := parseCarried(whole); err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("%+v, %v", got, err)
 	}
+	for _, unknown := range []byte{2, 3, 0x80, 0xff} { // a newer program's, in front of a good record
+		flagged := binary.AppendUvarint(binary.AppendVarint(nil, s.Checked.UnixMilli()), s.Epoch)
+		if _, err := parseCarried(session.AppendRecord(append(flagged, unknown), &s.Record)); !errors.Is(err, session.ErrCorrupt) {
+			t.Errorf("flags %x: %v", unknown, err)
+		}
+	}
 }
 
 func TestNewCookiesAccepts(t *testing.T) {
