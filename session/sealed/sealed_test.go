@@ -236,6 +236,15 @@ func TestT40_what_is_swapped_is_detected(t *testing.T) {
 
 	b.plant(alice, a)
 	b.loads("put back", alice, nil)
+
+	// Also a record that has no value, which would not open elsewhere either.
+	rec.Attrs = nil
+	for _, id := range []session.ID{{Generation: 1, Hash: [20]byte{3}}, {Generation: 2, Hash: [20]byte{1}}} {
+		b.create(id, rec)
+		b.plant(alice, b.raw(id))
+		b.loads("the empty record of another session", alice, session.ErrCorrupt)
+		b.loads("where it belongs", id, nil)
+	}
 }
 
 func TestT40_a_mix_of_two_revisions_is_detected(t *testing.T) {
