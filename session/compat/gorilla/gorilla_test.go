@@ -22,6 +22,7 @@ import (
 	"github.com/belay-ha/belay/internal/wire"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/compat/gorilla"
+	"github.com/belay-ha/belay/session/memstore"
 )
 
 // What an application does with gorilla/sessions, by the real library.
@@ -116,10 +117,16 @@ func TestP21_late_save_does_not_undo_a_log_out(t *testing.T) {
 				if a.code != http.StatusOK {
 					t.Errorf("losing to a log-out is no error: %d %s", a.code, a.body)
 				}
+				if strings.Contains(late, "v=") && len(a.cookies) != 0 { // one that changes nothing does not ask
+					t.Errorf("the cookie that the log-out took away is set again: %v", a.cookies)
+				}
 				for _, k := range append(a.cookies, &http.Cookie{Value: c.token}) {
 					if got := c.with(k.Value).do("/get?k=user"); got != "" {
 						t.Errorf("logged in again as %q", got)
 					}
+				}
+				if m, ok := store.(*memstore.Store); ok && m.Stats().Sessions != 0 {
+					t.Errorf("%d sessions are left behind", m.Stats().Sessions)
 				}
 				if strings.Contains(late, "late") && c.lost.Load() != 1 {
 					t.Errorf("Hooks.Lost was called %d times", c.lost.Load())
@@ -342,7 +349,9 @@ func TestUnchangedSaveWritesNothing(t *testing.T) {
 		}
 		for range 10 {
 			time.Sleep(9 * time.Minute)
-			c.do("/save")
+			if a := c.send("/save"); len(a.cookies) != 1 || a.cookies[0].MaxAge != 600 {
+				t.Errorf("the cookie does not live as long as the session: %v", a.cookies)
+			}
 		}
 		if n := c.under.touches.Load(); n != 10 {
 			t.Errorf("%d touches of 10 that were due", n)
@@ -373,6 +382,9 @@ func TestSaveAfterLogOutInOneRequest(t *testing.T) {
 	s.Options.MaxAge = -1
 	if err := s.Save(r, httptest.NewRecorder()); err != nil {
 		t.Fatal(err)
+	}
+	if s.ID != "" {
+		t.Errorf("a session that was deleted has the ID %q", s.ID)
 	}
 	s.Options.MaxAge = 60
 	s.AddFlash("bye")
@@ -416,6 +428,14 @@ func TestStoreDown(t *testing.T) {
 	c.under.err = errors.New("cable cut")
 	if a := c.with("").send("/set?k=a&v=1"); a.code != http.StatusServiceUnavailable || len(a.cookies) != 0 {
 		t.Errorf("a new session that was not stored: %d %v", a.code, a.cookies)
+	}
+	c.under.err = nil
+	updates := c.under.updates.Load()
+	if a := c.during("/set?k=a&v=2", func() { c.under.err = errors.New("cable cut") }); a.code != http.StatusServiceUnavailable || len(a.cookies) != 0 {
+		t.Errorf("a change that was not stored: %d %v", a.code, a.cookies)
+	}
+	if n := c.under.updates.Load() - updates; n != 1 || c.conflicts.Load() != 0 {
+		t.Errorf("it was tried %d times, and %d conflicts were told", n, c.conflicts.Load())
 	}
 	if c.storeErrors.Load() == 0 {
 		t.Error("not told to Hooks.StoreError")
@@ -484,6 +504,84 @@ func TestRenewAtLogIn(t *testing.T) {
 		}
 		if c.renewed.Load() != 1 {
 			t.Errorf("Hooks.Renewed was called %d times", c.renewed.Load())
+		}
+		if m, ok := store.(*memstore.Store); ok && m.Stats().Sessions != 1 {
+			t.Errorf("%d sessions are left, want the new one", m.Stats().Sessions)
+		}
+	})
+}
+
+func TestNoTwoSessionsHaveOneID(t *testing.T) {
+	a := newApp(t, memory(t), gorilla.Options{})
+	seen := map[string]bool{wire.Token{}.String(): true}
+	for range 3 {
+		c := &client{app: a}
+		for _, target := range []string{"/set?k=a&v=1", "/login?v=jane", "/login?v=jim"} {
+			c.do(target)
+			if seen[c.token] {
+				t.Fatalf("%s: an id that was there before", target)
+			}
+			seen[c.token] = true
+		}
+	}
+}
+
+// A store that is to be drained gives new sessions another generation.
+func TestIDsAreOfTheStoresGeneration(t *testing.T) {
+	store, err := gorilla.New(placed{memory(t)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), httptest.NewRecorder()
+	s, err := store.Get(r, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Values["a"] = 1
+	if err := s.Save(r, w); err != nil {
+		t.Fatal(err)
+	}
+	if token, err := wire.ParseToken(w.Result().Cookies()[0].Value); err != nil || token.ID[0] != 7 {
+		t.Errorf("generation %d, %v", token.ID[0], err)
+	}
+}
+
+type placed struct{ session.Store }
+
+func (placed) Place() byte { return 7 }
+
+// The old record could not be deleted: it is empty, and ends at once.
+func TestRenewWhenTheOldRecordStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory(t)
+		c := &client{app: newApp(t, store, gorilla.Options{})}
+		c.do("/set?k=basket&v=1")
+		planted := c.token
+		c.under.deleteErr = errors.New("cable cut")
+		a := c.during("/set?k=late&v=1", func() { c.do("/login?v=jane") })
+		if a.code != http.StatusOK || len(a.cookies) != 0 || c.lost.Load() != 1 {
+			t.Errorf("a late save under the old id: %d %s, cookies %v, %d lost", a.code, a.body, a.cookies, c.lost.Load())
+		}
+		if got := c.do("/get?k=user") + c.do("/get?k=basket"); got != "jane1" {
+			t.Errorf("after log-in: %q", got)
+		}
+		for _, k := range []string{"user", "basket", "late"} {
+			if got := c.with(planted).do("/get?k=" + k); got != "" {
+				t.Errorf("the planted id reads %q", got)
+			}
+		}
+		token, err := wire.ParseToken(planted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(token.ID[:])
+		id := session.ID{Hash: [20]byte(sum[:20])}
+		if rec, err := store.Load(t.Context(), id); err != nil || len(rec.Attrs) != 0 {
+			t.Errorf("what is left of it: %v, %v", rec.Attrs, err)
+		}
+		time.Sleep(time.Second)
+		if _, err := store.Load(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("a second later: %v", err)
 		}
 	})
 }

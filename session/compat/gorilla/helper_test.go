@@ -4,6 +4,7 @@
 package gorilla_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -170,6 +171,7 @@ func (c *client) during(target string, f func()) answer {
 type spy struct {
 	session.Store
 	err                                       error
+	deleteErr                                 error
 	loads, creates, updates, touches, deletes atomic.Int32
 }
 
@@ -200,8 +202,8 @@ func (s *spy) Touch(ctx context.Context, id session.ID, expires time.Time) error
 }
 
 func (s *spy) Delete(ctx context.Context, ids ...session.ID) error {
-	if s.deletes.Add(1); s.err != nil {
-		return s.err
+	if s.deletes.Add(1); s.err != nil || s.deleteErr != nil {
+		return cmp.Or(s.err, s.deleteErr)
 	}
 	return s.Store.Delete(ctx, ids...)
 }
