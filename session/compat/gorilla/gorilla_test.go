@@ -371,6 +371,37 @@ func TestP22_an_empty_session_is_not_stored(t *testing.T) {
 	}
 }
 
+// Once the header is sent no new cookie can be, so nothing is stored that needs one.
+func TestSaveAfterTheHeader(t *testing.T) {
+	c := &client{app: newApp(t, memory(t), gorilla.Options{})}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	s, _ := c.store.Get(r, "shop")
+	s.Values["a"] = "1"
+	if err := s.Save(r, late{httptest.NewRecorder()}); !errors.Is(err, session.ErrHeaderSent) || c.under.creates.Load() != 0 {
+		t.Errorf("a new session: %v, %d stored", err, c.under.creates.Load())
+	}
+	c.do("/set?k=a&v=1")
+	r = httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.AddCookie(&http.Cookie{Name: "shop", Value: c.token})
+	s, _ = c.store.Get(r, "shop")
+	s.Values["a"] = "2"
+	if err := s.Save(r, late{httptest.NewRecorder()}); err != nil {
+		t.Errorf("a change needs no new cookie: %v", err)
+	}
+	c.store.Renew(s)
+	if err := s.Save(r, late{httptest.NewRecorder()}); !errors.Is(err, session.ErrHeaderSent) {
+		t.Errorf("a new id: %v", err)
+	}
+	if got := c.do("/get?k=a"); got != "2" || c.renewed.Load() != 0 {
+		t.Errorf("afterwards %q, %d renewed", got, c.renewed.Load())
+	}
+}
+
+// late is a writer whose header has been sent.
+type late struct{ *httptest.ResponseRecorder }
+
+func (late) Written() bool { return true }
+
 // A log-out empties the values: what the same handler saves after it is new.
 func TestSaveAfterLogOutInOneRequest(t *testing.T) {
 	c := &client{app: newApp(t, memory(t), gorilla.Options{})}
