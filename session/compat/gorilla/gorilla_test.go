@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -545,7 +546,8 @@ func TestRenewAtLogIn(t *testing.T) {
 func TestNoTwoSessionsHaveOneID(t *testing.T) {
 	a := newApp(t, memory(t), gorilla.Options{})
 	seen := map[string]bool{wire.Token{}.String(): true}
-	for range 3 {
+	var used wire.Token // bits that were set in one
+	for range 12 {
 		c := &client{app: a}
 		for _, target := range []string{"/set?k=a&v=1", "/login?v=jane", "/login?v=jim"} {
 			c.do(target)
@@ -553,7 +555,17 @@ func TestNoTwoSessionsHaveOneID(t *testing.T) {
 				t.Fatalf("%s: an id that was there before", target)
 			}
 			seen[c.token] = true
+			token, err := wire.ParseToken(c.token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, b := range token.ID {
+				used.ID[i] |= b
+			}
 		}
+	}
+	if slices.Contains(used.ID[1:], 0) { // the first is the generation
+		t.Errorf("a byte of no id is random: %x", used.ID)
 	}
 }
 
