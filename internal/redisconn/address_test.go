@@ -63,7 +63,7 @@ func TestWrongAddresses(t *testing.T) {
 
 func TestOldVersionIsNamed(t *testing.T) {
 	c := &Conn{target: target{name: "host:1"}}
-	for text, ok := range map[string]bool{"7.0.15": true, "6.2.0": true, "10.1": true, "": true, "6.0.16": false, "5.0.14": false} {
+	for text, ok := range map[string]bool{"7.0.15": true, "6.2.0": true, "10.1": true, "": true, "6.x": true, "unstable": true, "6.0.16": false, "5.0.14": false} {
 		err := c.version(map[string]string{"redis_version": text})
 		if (err == nil) != ok {
 			t.Errorf("version %q: %v", text, err)

@@ -180,3 +180,17 @@ func TestWhatWasSentIsGone(t *testing.T) {
 		t.Errorf("%v, gone %v after %d sendings: the first may lie in a queue", res.Err(), res.Gone(), tries)
 	}
 }
+
+func TestInfosAreThoseOfEveryNode(t *testing.T) {
+	r := servertest.StartRedis(t)
+	c := open(t, r.URL())
+	infos, err := c.Infos(t.Context())
+	if err != nil || len(infos) != 1 || infos[r.Addr()]["role"] != "master" {
+		t.Errorf("of one server: %d, %v", len(infos), err)
+	}
+	r.Must("ACL", "SETUSER", "me", "on", ">secret", "~*", "+@all", "-info")
+	c = open(t, "redis://me:secret@"+r.Addr())
+	if infos, err := c.Infos(t.Context()); err != nil || len(infos[r.Addr()]) != 0 {
+		t.Errorf("to a user who may not ask: %v, %v", infos, err)
+	}
+}

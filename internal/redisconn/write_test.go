@@ -5,6 +5,7 @@ package redisconn_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,6 +144,19 @@ func TestCluster(t *testing.T) {
 		}
 		if got := cl.MasterOf(key).Must("GET", key); got != "v" {
 			t.Errorf("%s: %v", key, got)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; { // it may learn of replicas later
+		infos, err := c.Infos(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.IndexFunc(cl.Nodes, func(n servertest.Redis) bool { return infos[n.Addr()]["role"] == "" }) < 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d of %d nodes are asked", len(infos), len(cl.Nodes))
+			break
 		}
 	}
 	plain := openWith(t, "redis+cluster://"+cl.Nodes[5].Addr(), nil)
