@@ -280,6 +280,31 @@ func TestSlowAnswerIsNoSilence(t *testing.T) {
 	})
 }
 
+// Silence begins with the question, not with the answer before.
+func TestIdlenessIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int64
+		c := client(t, "node:11211", scripted(t, &dials, func(conn net.Conn, r *bufio.Reader) {
+			for _, pause := range []time.Duration{100 * time.Millisecond, 900 * time.Millisecond} {
+				request := line(r)
+				time.Sleep(pause)
+				say(conn, "EN O%s\r\n", number(request))
+			}
+			idle(r)
+		}))
+		for range 2 {
+			if err := second(c.Get(t.Context(), "k")); err != memcache.ErrMiss {
+				t.Error(err)
+			}
+			time.Sleep(800 * time.Millisecond) // while the first one is watched still
+		}
+		if dials.Load() != 1 {
+			t.Errorf("%d connections", dials.Load())
+		}
+		_ = c.Close()
+	})
+}
+
 func TestConnectionsAreTriedAgainWithPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dials, up := 0, false
