@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +94,11 @@ func TestCallsWithoutADeadlineEnd(t *testing.T) {
 	r.Freeze()
 	defer r.Thaw()
 	for name, call := range map[string]func() error{
-		"open":  func() error { _, err := redisconn.Open(context.Background(), r.URL(), opts); return err },
+		"open": func() error { _, err := redisconn.Open(context.Background(), r.URL(), opts); return err },
+		"open_by_sentinels": func() error {
+			_, err := redisconn.Open(context.Background(), "redis+sentinel://"+r.Addr()+"/main", opts)
+			return err
+		},
 		"do":    func() error { return c.Do(context.Background(), get).Err() },
 		"write": func() error { return c.Write(context.Background(), set("1")).Err() },
 	} {
@@ -197,6 +202,15 @@ func TestSentinelsHaveAUserOfTheirOwn(t *testing.T) {
 		s.Must("ACL", "SETUSER", "ask", "on", ">right", "+@all")
 	}
 	url := "redis+sentinel://:secret@" + strings.Join(g.Addrs(), ",") + "/" + servertest.SentinelName
-	openWith(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "right"})
+	c := openWith(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "right"})
+	const asks = ".(*Conn).follow"
+	stacks := func() string { b := make([]byte, 1<<20); return string(b[:runtime.Stack(b, true)]) }
+	if !strings.Contains(stacks(), asks) {
+		t.Error("nobody asks the sentinels: the test proves nothing")
+	}
+	c.Close()
+	if strings.Contains(stacks(), asks) {
+		t.Error("after Close somebody still asks the sentinels")
+	}
 	refuses(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "wrong"}, "WRONGPASS", g.Addrs()[0])
 }
