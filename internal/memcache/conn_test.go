@@ -5,6 +5,7 @@ package memcache_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -278,6 +279,40 @@ func TestSlowAnswerIsNoSilence(t *testing.T) {
 		}
 		_ = c.Close()
 	})
+}
+
+// What does not fit is not sent: the server would remove the entry that is there.
+func TestTheLargestValueIsSentAndNoLarger(t *testing.T) {
+	t.Parallel()
+	const itemSize, overhead = 1024, len("k") + 80
+	for name, tt := range map[string]struct{ maxValue, most int }{
+		"MaxValue":         {10, 10},
+		"the_servers_size": {itemSize, itemSize - overhead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := raw(t, nil, func(conn net.Conn, r *bufio.Reader) {
+				for _, answer := range []string{"VERSION 1.6.18\r\n", fmt.Sprintf("STAT item_size_max %d\r\nEND\r\n", itemSize)} {
+					line(r)
+					say(conn, "%s", answer)
+				}
+				for request := line(r); request != ""; request = line(r) {
+					line(r)
+					say(conn, "HD c1 O%s\r\n", number(request))
+				}
+			})
+			o.MaxValue = tt.maxValue
+			c := client(t, "node:11211", o)
+			ctx := within(t, 20*time.Second)
+			value := bytes.Repeat([]byte{'v'}, tt.most+1)
+			if err := second(c.Set(ctx, "k", value[1:], hour)); err != nil {
+				t.Errorf("%d bytes: %v", tt.most, err)
+			}
+			if err := second(c.Set(ctx, "k", value, hour)); !errors.Is(err, memcache.ErrTooLarge) {
+				t.Errorf("%d bytes: %v, want ErrTooLarge", tt.most+1, err)
+			}
+		})
+	}
 }
 
 // Silence begins with the question, not with the answer before.
