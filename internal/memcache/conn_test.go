@@ -315,6 +315,51 @@ func TestTheLargestValueIsSentAndNoLarger(t *testing.T) {
 	}
 }
 
+// broken is a connection that takes nothing any more, and still waits for answers.
+type broken struct {
+	net.Conn
+	now *atomic.Bool
+}
+
+func (b broken) Write(p []byte) (int, error) {
+	if b.now.Load() {
+		return 0, errors.New("broken pipe")
+	}
+	return b.Conn.Write(p)
+}
+
+func TestAWriteThatFailsEndsTheConnectionAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now atomic.Bool
+		var dials atomic.Int64
+		o := scripted(t, &dials, func(conn net.Conn, r *bufio.Reader) {
+			for request := line(r); request != ""; request = line(r) {
+				say(conn, "EN O%s\r\n", number(request))
+			}
+		})
+		pipe := o.Dial
+		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			now.Store(false)
+			conn, err := pipe(ctx, network, addr)
+			return broken{conn, &now}, err
+		}
+		c := client(t, "node:11211", o)
+		if err := second(c.Get(t.Context(), "k")); err != memcache.ErrMiss {
+			t.Fatal(err)
+		}
+		now.Store(true)
+		began := time.Now()
+		err := second(c.Get(t.Context(), "k"))
+		if took := time.Since(began); !errors.Is(err, memcache.ErrUnavailable) || !strings.Contains(err.Error(), "broken pipe") || took != 0 {
+			t.Errorf("%v, after %v", err, took)
+		}
+		if err := second(c.Get(t.Context(), "k")); err != memcache.ErrMiss || dials.Load() != 2 {
+			t.Errorf("the next call: %v, %d connections", err, dials.Load())
+		}
+		_ = c.Close()
+	})
+}
+
 // Silence begins with the question, not with the answer before.
 func TestIdlenessIsNoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
