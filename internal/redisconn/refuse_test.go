@@ -40,6 +40,14 @@ func refuses(t *testing.T, url string, opts *redisconn.Options, words ...string)
 func TestServersThatCannotBeUsed(t *testing.T) {
 	plain := servertest.StartRedis(t)
 	t.Run("unreachable", func(t *testing.T) { refuses(t, "redis://127.0.0.1:1", nil, "127.0.0.1:1", "refused") })
+	t.Run("unreachable_whatever_TLS", func(t *testing.T) {
+		for _, scheme := range []string{"redis", "rediss"} {
+			_, err := redisconn.Open(within(t, time.Second), scheme+"://127.0.0.1:1", nil)
+			if err == nil || strings.Contains(err.Error(), "perhaps") {
+				t.Errorf("%s: got %v, want one without a guess", scheme, err)
+			}
+		}
+	})
 	t.Run("wrong_password", func(t *testing.T) {
 		r := servertest.StartRedis(t, "--requirepass", "right")
 		refuses(t, "redis://:secret@"+r.Addr(), nil, r.Addr(), "password in the address")
