@@ -76,18 +76,28 @@ func (p *Process) Kill() {
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.signal(syscall.SIGSTOP)
-	p.awaitStop(p.cmd.Process.Pid)
+	awaitStop(p.t, p.cmd.Process.Pid)
 	for _, pid := range p.family() { // it makes no new ones now
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
-		p.awaitStop(pid)
+		awaitStop(p.t, pid)
 	}
 }
 
-func (p *Process) awaitStop(pid int) {
-	p.t.Helper()
+// Freeze stops a process that a test started by itself, and returns when it does
+// nothing more: the signal alone lets it go on for a moment.
+func Freeze(t testing.TB, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatalf("servertest: freeze: %v", err)
+	}
+	awaitStop(t, p.Pid)
+}
+
+func awaitStop(t testing.TB, pid int) {
+	t.Helper()
 	for end := time.Now().Add(5 * time.Second); !stopped(pid); runtime.Gosched() {
 		if time.Now().After(end) {
-			p.t.Fatalf("servertest: freeze: process %d still runs", pid)
+			t.Fatalf("servertest: freeze: process %d still runs", pid)
 		}
 	}
 }

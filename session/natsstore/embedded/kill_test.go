@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/belay-ha/belay/internal/servertest"
 	"github.com/belay-ha/belay/session"
 	"github.com/belay-ha/belay/session/natsstore"
 )
@@ -90,9 +91,7 @@ func TestFrozenProcessDoesNotOutlastTheDeadline(t *testing.T) {
 	if err := store.Create(t.Context(), id, rec); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	servertest.Freeze(t, p.Process)
 	second := rec
 	second.Rev = rec.Rev.Next()
 	for name, call := range map[string]func(ctx context.Context) error{
