@@ -95,10 +95,8 @@ func (s *Store) Extend(ctx context.Context, id session.ID, l session.Lease, ttl 
 
 // Unlock implements session.Locker. It works on a full server too.
 func (s *Store) Unlock(ctx context.Context, id session.ID, l session.Lease) error {
-	if err := s.conn.Script(ctx, s.scripts.unlock, s.leaseKeys(id), leaseText(l)).Err(); err != nil {
-		return unavailable("unlock", err)
-	}
-	return nil
+	_, _, err := s.write(ctx, "unlock", s.scripts.unlock, s.leaseKeys(id), leaseText(l))
+	return err
 }
 
 func leaseText(l session.Lease) string { return strconv.FormatUint(uint64(l), 10) }

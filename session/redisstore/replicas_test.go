@@ -31,8 +31,9 @@ func TestWhatNoReplicaHasIsNotAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lease, err := patient.Lock(ctx, ids[0], time.Hour)
-	if err != nil {
+	lease, err1 := patient.Lock(ctx, ids[0], time.Hour)
+	other, err2 := patient.Lock(ctx, newID(7), time.Hour)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	replica.Freeze()
@@ -47,6 +48,7 @@ func TestWhatNoReplicaHasIsNotAcknowledged(t *testing.T) {
 		"raise epoch": s.RaiseEpoch(ctx, "42"),
 		"lock":        second(s.Lock(ctx, ids[1], time.Hour)),
 		"extend":      s.Extend(ctx, ids[0], lease, time.Hour),
+		"unlock":      s.Unlock(ctx, newID(7), other),
 	} {
 		if !errors.Is(err, session.ErrUnavailable) || !errors.Is(err, redisconn.ErrReplicas) || !strings.Contains(err.Error(), "0 of 1, after 30ms") {
 			t.Errorf("%s: got %v, want ErrUnavailable that says how many replicas have it", name, err)
