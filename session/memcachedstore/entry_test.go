@@ -396,3 +396,20 @@ func cutBad(s string) (string, bool) {
 	}
 	return s, false
 }
+
+// A session that a node has in the place of another one is looked at until that one
+// is beyond doubt: it may have missed what the stand-in took.
+func TestAStandInIsLookedAtWhileThereIsDoubt(t *testing.T) {
+	t.Parallel()
+	first, second, third := &node{}, &node{}, &node{}
+	v := &view{copies: 2, slots: []slot{{node: first}, {node: second}, {node: third}}}
+	if v.standsIn(third) {
+		t.Error("nobody is in doubt")
+	}
+	second.doubt.Store(true)
+	for n, want := range map[*node]bool{first: false, second: false, third: true} {
+		if v.standsIn(n) != want {
+			t.Errorf("stands in: %v, want %v", !want, want)
+		}
+	}
+}

@@ -91,9 +91,20 @@ func (r *repairs) run(ctx context.Context) {
 func (r *repairs) pass(ctx context.Context) bool {
 	r.found = 0
 	whole := true
+	changes := map[*node]uint64{}
 	for _, n := range r.store.allNodes() {
-		if _, up := n.blinks(); up && r.walk(ctx, n) != nil {
+		if _, up := n.blinks(); up {
+			changes[n] = n.changes()
+		}
+	}
+	for n := range changes {
+		if r.walk(ctx, n) != nil {
 			whole = false
+		}
+	}
+	if whole { // of all: what a node missed, another one has
+		for n, before := range changes {
+			n.compared(before)
 		}
 	}
 	return whole && r.found == 0
@@ -106,7 +117,7 @@ const walkBatch = 64
 // would not wait for us.
 func (r *repairs) walk(ctx context.Context, n *node) error {
 	var ids []session.ID
-	changes, back := n.changes(), n.doubt.Load()
+	back := n.doubt.Load()
 	listing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := n.client.Entries(listing, func(e memcache.Entry) error {
@@ -124,7 +135,7 @@ func (r *repairs) walk(ctx context.Context, n *node) error {
 	for len(ids) > 0 {
 		part := ids[:min(walkBatch, len(ids))]
 		ids = ids[len(part):]
-		whole = r.look(ctx, back, part) && whole
+		whole = r.look(ctx, n, back, part) && whole
 		done += len(part)
 		ahead := time.Duration(done)*time.Second/time.Duration(r.store.opts.RepairRate) - time.Since(started)
 		if err := sleep(ctx, ahead); err != nil {
@@ -134,7 +145,6 @@ func (r *repairs) walk(ctx context.Context, n *node) error {
 	if !whole {
 		return errUnread
 	}
-	n.compared(changes)
 	return nil
 }
 
@@ -147,9 +157,11 @@ func ignoreBusy(err error) error {
 	return err
 }
 
-// look reads those of some sessions that lack a copy, and all of them if they are
-// those of a node that is back: what it has may be old. It reports whether it could.
-func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) (whole bool) {
+// look reads those of some sessions of a node that lack a copy; all of them if the node
+// is back, for what it has may be old; and those that it has in the place of a node
+// that is back, for the listing of that one leaves out what is in use there. It reports
+// whether it could.
+func (r *repairs) look(ctx context.Context, n *node, back bool, ids []session.ID) (whole bool) {
 	s := r.store
 	asked := map[*node][]string{} // what else should have them
 	views := make([]*view, 0, len(ids))
@@ -185,7 +197,7 @@ func (r *repairs) look(ctx context.Context, back bool, ids []session.ID) (whole 
 		if missing {
 			r.found++
 		}
-		if missing || back {
+		if missing || back || v.standsIn(n) {
 			short, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 			if err := s.compare(short, of[i]); errors.Is(err, session.ErrUnavailable) || short.Err() != nil {
 				whole = false
@@ -216,6 +228,19 @@ func (v *view) holders() []*node {
 		}
 	}
 	return h
+}
+
+// standsIn reports whether a node has a session for another one that is in doubt.
+func (v *view) standsIn(n *node) bool {
+	for i := range v.slots {
+		switch s := &v.slots[i]; {
+		case s.node == n:
+			return false
+		case s.node.doubt.Load():
+			return true
+		}
+	}
+	return false
 }
 
 // parseKey is the session of a node's key, if it is one.
