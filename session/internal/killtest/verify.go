@@ -4,10 +4,11 @@
 package killtest
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
-	"testing"
 
 	"github.com/belay-ha/belay/session"
 )
@@ -17,41 +18,40 @@ import (
 func (p *Process) Verify(s Store, extra uint64) {
 	p.t.Helper()
 	for w := range p.told {
-		p.told[w].verify(p.t, s, w, extra)
+		if err := p.told[w].verify(p.t.Context(), s, w, extra); err != nil {
+			p.t.Errorf("writer %d: %v", w, err)
+		}
 	}
 }
 
-func (a *told) verify(t *testing.T, s Store, w int, extra uint64) {
-	t.Helper()
-	ctx := t.Context()
+func (a *told) verify(ctx context.Context, s Store, w int, extra uint64) (wrong error) {
+	bad := func(format string, args ...any) { wrong = errors.Join(wrong, fmt.Errorf(format, args...)) }
 	rec, err := s.Load(ctx, mainID(w))
-	if errors.Is(err, session.ErrNotFound) && a.rev == 0 {
-		return // it was killed before this writer was told anything
-	}
-	if err != nil {
-		t.Fatalf("writer %d: %v", w, err)
+	switch {
+	case errors.Is(err, session.ErrNotFound) && a.rev == 0:
+		return nil // it was killed before this writer was told anything
+	case err != nil:
+		return err
 	}
 	if n := rec.Rev.N; n < a.rev || a.rev > 0 && n-a.rev > extra {
-		t.Errorf("writer %d: revision %d, %d was acknowledged", w, n, a.rev)
+		bad("revision %d, %d was acknowledged", n, a.rev)
 	}
 	a.rev = rec.Rev.N
 	if v, _ := rec.Attrs.Get("n"); string(v) != strconv.FormatUint(rec.Rev.N, 10) {
-		t.Errorf("writer %d: value %q at revision %d", w, v, rec.Rev.N)
+		bad("value %q at revision %d", v, rec.Rev.N)
 	}
 	for _, id := range a.deleted {
 		if _, err := s.Load(ctx, id); !errors.Is(err, session.ErrNotFound) {
-			t.Errorf("writer %d: a deleted session is back: %v", w, err)
+			bad("a deleted session is back: %v", err)
 		}
 	}
-	a.verifyOwner(t, s, w)
+	return errors.Join(wrong, a.verifyOwner(ctx, s, w))
 }
 
-func (a *told) verifyOwner(t *testing.T, s Store, w int) {
-	t.Helper()
-	ctx := t.Context()
+func (a *told) verifyOwner(ctx context.Context, s Store, w int) error {
 	entries, err := s.Entries(ctx, ownerOf(w))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	lost, unlisted := 0, 0
 	for _, id := range a.created {
@@ -66,9 +66,11 @@ func (a *told) verifyOwner(t *testing.T, s Store, w int) {
 		}
 	}
 	if lost+unlisted > 0 {
-		t.Errorf("writer %d: of %d sessions %d are lost, and the owner's index lacks %d", w, len(a.created), lost, unlisted)
+		err = fmt.Errorf("of %d sessions %d are lost, and the owner's index lacks %d", len(a.created), lost, unlisted)
 	}
-	if epoch, err := s.Epoch(ctx, ownerOf(w)); err != nil || epoch < a.epoch {
-		t.Errorf("writer %d: epoch %d, %v; %d was acknowledged", w, epoch, err, a.epoch)
+	epoch, failed := s.Epoch(ctx, ownerOf(w))
+	if failed == nil && epoch < a.epoch {
+		failed = fmt.Errorf("epoch %d, %d was acknowledged", epoch, a.epoch)
 	}
+	return errors.Join(err, failed)
 }
