@@ -205,7 +205,7 @@ func TestSentinelsHaveAUserOfTheirOwn(t *testing.T) {
 	c := openWith(t, url, &redisconn.Options{SentinelUser: "ask", SentinelPassword: "right"})
 	const asks = ".(*Conn).follow"
 	stacks := func() string { b := make([]byte, 1<<20); return string(b[:runtime.Stack(b, true)]) }
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(stacks(), asks); time.Sleep(time.Millisecond) { // it may not have run yet
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(stacks(), asks); runtime.Gosched() { // it may not have run yet
 		if time.Now().After(end) {
 			t.Fatal("nobody asks the sentinels: the test proves nothing")
 		}

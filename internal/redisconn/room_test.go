@@ -145,15 +145,22 @@ func warm(t *testing.T, c *Conn) {
 	calls.Wait()
 }
 
+// fallenSilent is a server that answered, and does not any more.
+func fallenSilent(t *testing.T) (*silencer, *Conn) {
+	t.Helper()
+	s := &silencer{}
+	c := s.connect(t)
+	warm(t, c)
+	s.silent.Store(true)
+	return s, c
+}
+
 // However many calls there are, and however many before them got no answer, none
 // outlasts its deadline.
 func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s silencer
-		c := s.connect(t)
+		_, c := fallenSilent(t)
 		defer c.Close()
-		warm(t, c)
-		s.silent.Store(true)
 		for _, patience := range []time.Duration{20 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
 			var calls sync.WaitGroup
 			for range 2 * room {
@@ -168,11 +175,8 @@ func TestCallsEndInTimeThoughTheClientIsFull(t *testing.T) {
 // longer than it may.
 func TestCallsEndInTimeThoughAnotherConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s silencer
-		c := s.connect(t)
+		s, c := fallenSilent(t)
 		defer c.Close()
-		warm(t, c)
-		s.silent.Store(true)
 		time.Sleep(5 * time.Second) // the client notices
 		var calls sync.WaitGroup
 		for _, patience := range []time.Duration{300 * time.Millisecond, 20 * time.Millisecond} {
