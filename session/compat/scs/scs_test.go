@@ -151,8 +151,9 @@ func TestP02_parallel_writers_of_different_keys(t *testing.T) {
 	})
 }
 
-// A request that commits twice does not take back what others did in between.
-func TestSecondCommitOfARequestMerges(t *testing.T) {
+// underWay is a client with a session, and the context of a request of it.
+func underWay(t *testing.T) (*app, *client, context.Context) {
+	t.Helper()
 	a := newApp(t, memory(t), belayscs.Options{})
 	c := &client{t: t, h: a.h}
 	c.do("/put?k=old&v=o")
@@ -160,6 +161,12 @@ func TestSecondCommitOfARequestMerges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a, c, ctx
+}
+
+// A request that commits twice does not take back what others did in between.
+func TestSecondCommitOfARequestMerges(t *testing.T) {
+	a, c, ctx := underWay(t)
 	for i := range 3 {
 		c.do(fmt.Sprintf("/put?k=theirs%d&v=%d", i, i))
 		a.Put(ctx, fmt.Sprintf("mine%d", i), "m")
@@ -181,13 +188,7 @@ func TestSecondCommitOfARequestMerges(t *testing.T) {
 
 // What it committed before is no change any more, whoever changed it since.
 func TestSecondCommitTakesNothingBack(t *testing.T) {
-	a := newApp(t, memory(t), belayscs.Options{})
-	c := &client{t: t, h: a.h}
-	c.do("/put?k=old&v=o")
-	ctx, err := a.Load(a.store.Context(t.Context()), c.token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, c, ctx := underWay(t)
 	put := func(k string) {
 		t.Helper()
 		a.Put(ctx, k, "mine")
